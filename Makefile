@@ -1,0 +1,28 @@
+# `make` alone lists the targets. Pass arguments with ARGS: make test ARGS="-k call -x"
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check stress bench clean
+ARGS :=
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+install: ## make .venv with everything needed to work on the project
+	@scripts/install $(ARGS)
+
+demo: ## see a supervised process die and come back
+	@scripts/demo $(ARGS)
+
+test: ## run the tests
+	@scripts/test $(ARGS)
+
+check: ## lint, format, types, architecture
+	@scripts/check $(ARGS)
+
+stress: ## the tests again and again, shuffled and under load, then crash storms (long)
+	@scripts/stress $(ARGS)
+
+bench: ## measure spawn, call, cast and restart on this machine
+	@scripts/bench $(ARGS)
+
+clean: ## remove .venv and everything the tools left
+	@rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache && find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,209 @@
+"""Erlang/OTP for Python: GenServers and supervisors, each an operating-system process.
+
+Names are loaded when first asked for (PEP 562). Python runs this file before any module below it,
+so an eager one would load every floor into every process of a tree.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the same names once more, where type checkers look for them
+    from . import process, system, testing
+    from .behaviours.agent import Agent
+    from .behaviours.gen import Client, RequestId, Response
+    from .behaviours.gen_server import GenServer
+    from .behaviours.returns import Ignore, NoReply, Ok, Reply, Stop
+    from .core.child_spec import ChildSpec
+    from .core.patterns import Bind
+    from .errors import (
+        AlreadyPresent,
+        AlreadyRegistered,
+        AlreadyStarted,
+        BadChildSpec,
+        BadSupervisorFlags,
+        CallError,
+        CallingSelf,
+        CallTimeout,
+        CodecError,
+        DuplicateChild,
+        ExitWith,
+        InitFailed,
+        MailboxFull,
+        MaxChildren,
+        NoNode,
+        NoProcess,
+        NotFound,
+        OtpError,
+        ReceiveTimeout,
+        Restarting,
+        Running,
+        RuntimeBug,
+        ServerDown,
+        SpecError,
+        StartError,
+        StartFailed,
+        StartTimeout,
+        SupervisorError,
+        TaskExited,
+    )
+    from .process.death import Death, why
+    from .process.node import Node, attach
+    from .supervision.supervisor import ChildCount, ChildInfo, Supervisor
+    from .terms.events import Down, Exit, NodeDown, NodeUp
+    from .terms.pid import Global, Pid, Ref, Remote, ServerRef, Via
+    from .terms.reason import Crash, Exited, ExitReason, Signalled
+
+__all__ = [
+    "Agent",
+    "AlreadyPresent",
+    "AlreadyRegistered",
+    "AlreadyStarted",
+    "BadChildSpec",
+    "BadSupervisorFlags",
+    "Bind",
+    "CallError",
+    "CallTimeout",
+    "CallingSelf",
+    "ChildCount",
+    "ChildInfo",
+    "ChildSpec",
+    "Client",
+    "CodecError",
+    "Crash",
+    "Death",
+    "Down",
+    "DuplicateChild",
+    "Exit",
+    "ExitReason",
+    "ExitWith",
+    "Exited",
+    "GenServer",
+    "Global",
+    "Ignore",
+    "InitFailed",
+    "MailboxFull",
+    "MaxChildren",
+    "NoNode",
+    "NoProcess",
+    "NoReply",
+    "Node",
+    "NodeDown",
+    "NodeUp",
+    "NotFound",
+    "Ok",
+    "OtpError",
+    "Pid",
+    "ReceiveTimeout",
+    "Ref",
+    "Remote",
+    "Reply",
+    "RequestId",
+    "Response",
+    "Restarting",
+    "Running",
+    "RuntimeBug",
+    "ServerDown",
+    "ServerRef",
+    "Signalled",
+    "SpecError",
+    "StartError",
+    "StartFailed",
+    "StartTimeout",
+    "Stop",
+    "Supervisor",
+    "SupervisorError",
+    "TaskExited",
+    "Via",
+    "attach",
+    "process",
+    "system",
+    "testing",
+    "why",
+]
+
+# Name -> the module below this package that has it.
+_HOMES = {
+    "Agent": "behaviours.agent",
+    "AlreadyPresent": "errors",
+    "AlreadyRegistered": "errors",
+    "AlreadyStarted": "errors",
+    "BadChildSpec": "errors",
+    "BadSupervisorFlags": "errors",
+    "Bind": "core.patterns",
+    "CallError": "errors",
+    "CallTimeout": "errors",
+    "CallingSelf": "errors",
+    "ChildCount": "supervision.supervisor",
+    "ChildInfo": "supervision.supervisor",
+    "ChildSpec": "core.child_spec",
+    "Client": "behaviours.gen",
+    "CodecError": "errors",
+    "Crash": "terms.reason",
+    "Death": "process.death",
+    "Down": "terms.events",
+    "DuplicateChild": "errors",
+    "Exit": "terms.events",
+    "ExitReason": "terms.reason",
+    "ExitWith": "errors",
+    "Exited": "terms.reason",
+    "GenServer": "behaviours.gen_server",
+    "Global": "terms.pid",
+    "Ignore": "behaviours.returns",
+    "InitFailed": "errors",
+    "MailboxFull": "errors",
+    "MaxChildren": "errors",
+    "NoNode": "errors",
+    "NoProcess": "errors",
+    "NoReply": "behaviours.returns",
+    "Node": "process.node",
+    "NodeDown": "terms.events",
+    "NodeUp": "terms.events",
+    "NotFound": "errors",
+    "Ok": "behaviours.returns",
+    "OtpError": "errors",
+    "Pid": "terms.pid",
+    "ReceiveTimeout": "errors",
+    "Ref": "terms.pid",
+    "Remote": "terms.pid",
+    "Reply": "behaviours.returns",
+    "RequestId": "behaviours.gen",
+    "Response": "behaviours.gen",
+    "Restarting": "errors",
+    "Running": "errors",
+    "RuntimeBug": "errors",
+    "ServerDown": "errors",
+    "ServerRef": "terms.pid",
+    "Signalled": "terms.reason",
+    "SpecError": "errors",
+    "StartError": "errors",
+    "StartFailed": "errors",
+    "StartTimeout": "errors",
+    "Stop": "behaviours.returns",
+    "Supervisor": "supervision.supervisor",
+    "SupervisorError": "errors",
+    "TaskExited": "errors",
+    "Via": "terms.pid",
+    "attach": "process.node",
+    "why": "process.death",
+}
+
+_SUBMODULES = frozenset({"process", "system", "testing"})
+
+
+if not TYPE_CHECKING:  # a checker that saw it would let every misspelt name pass
+
+    def __getattr__(name: str) -> object:
+        if name in _SUBMODULES:
+            return import_module(f"{__name__}.{name}")
+        try:
+            home = _HOMES[name]
+        except KeyError:
+            message = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(message, name=name) from None
+        value = getattr(import_module(f"{__name__}.{home}"), name)
+        globals()[name] = value  # the next look-up does not come here
+        return value
+
+
+def __dir__() -> list[str]:
+    return __all__

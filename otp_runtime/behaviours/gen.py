@@ -1,0 +1,357 @@
+"""The call protocol that all behaviours share, as functions: what `GenServer` offers as static methods."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from otp_runtime.core import messages as wire
+from otp_runtime.core.names import Held
+from otp_runtime.errors import CallError, CallingSelf, CallTimeout, CodecError, NoProcess, ServerDown
+from otp_runtime.host import poller
+from otp_runtime.process import bridge, names
+from otp_runtime.process import client as clients
+from otp_runtime.process import primitives as process
+from otp_runtime.process.client import Client
+from otp_runtime.process.context import ExitSignal, Slot
+from otp_runtime.process.current import current
+from otp_runtime.terms.events import Down
+from otp_runtime.terms.pid import Pid, Remote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from otp_runtime.process.context import Context
+    from otp_runtime.process.peers import Peer
+
+V = TypeVar("V")
+
+
+def call(
+    server: Any,
+    request: Any,
+    timeout: float | None = 5.0,
+    *,
+    across_restart: bool = False,
+    on_timeout: Literal["kill"] | None = None,
+) -> Any:
+    """See `GenServer.call`."""
+    if not across_restart and on_timeout is None:
+        return clients.request(server, request, timeout)
+    deadline = None if timeout is None else poller.now() + timeout
+    try:
+        return clients.request(server, request, timeout)
+    except CallTimeout:
+        if on_timeout == "kill" and (pid := whereis(server)) is not None:
+            process.exit(pid, "kill")
+        raise
+    except ServerDown:
+        if not across_restart:
+            raise
+    left = None if deadline is None else max(0.0, deadline - poller.now())
+    return clients.request(server, request, left)
+
+
+def cast(server: Any, request: Any, timeout: float | None = 5.0) -> None:
+    """See `GenServer.cast`."""
+    context = current()
+    try:
+        payload = context.codec.encode([wire.CAST, request])
+    except CodecError:
+        context.codec.encode(request, "request")
+        raise
+    try:
+        peer = names.find(context, server, None, wait=False)
+    except CallError:
+        return
+    process.deliver(context, peer, payload, timeout)
+
+
+def reply(client: Client[Any], value: Any) -> None:
+    """See `GenServer.reply`."""
+    send_reply(current(), client.pid.id, client.serial, wire.VALUE, value)
+
+
+def send_reply(context: Context, caller: int, serial: int, how: int, value: Any) -> None:
+    """Send the answer to a request; to a caller that is dead or has given up it is nothing."""
+    payload = context.codec.encode([wire.REPLY, serial, how, value])
+    if caller == context.id:
+        slot = context.pending.get(serial)
+        if slot is not None:
+            slot.deliver(how, value)
+        return
+    peer = context.peers.get(caller) or context.peer(caller)
+    if peer is not None:
+        context.post(peer, payload)
+
+
+def whereis(server: Any) -> Pid | None:
+    """See `GenServer.whereis`."""
+    context = current()
+    if type(server) is Pid:
+        return server
+    if isinstance(server, str):
+        owner = names.owner_of(context.directory, server)
+        return context.pid_of(owner.id) if isinstance(owner, Held) else None
+    try:
+        return names.find(context, server, None, wait=False).pid
+    except NoProcess:
+        return None
+
+
+def stop(server: Any, reason: Any = "normal", timeout: float | None = None, *, missing_ok: bool = False) -> None:
+    """See `GenServer.stop`."""
+    context = current()
+    started = poller.now()
+    deadline = None if timeout is None else started + timeout
+    try:
+        peer = names.find(context, server, deadline, "stop")
+    except NoProcess:
+        if missing_ok:
+            return
+        raise
+    if peer.id == context.id:
+        raise CallingSelf(server, "stop", 0.0)
+    ended: list[Any] = []
+    peer.waiters.append(ended.append)
+    try:
+        _ask_to_stop(context, peer, reason, deadline)
+        while not ended:
+            left = None if deadline is None else deadline - poller.now()
+            if left is not None and left <= 0:
+                raise CallTimeout(server, "stop", poller.now() - started)
+            context.pump(left)
+            if context.doomed is not None and not context.is_program:
+                raise ExitSignal(context.doomed[0])
+    finally:
+        with contextlib.suppress(ValueError):
+            peer.waiters.remove(ended.append)
+    if ended[0] != reason:
+        raise ServerDown(ended[0], server, "stop", poller.now() - started)
+
+
+def _ask_to_stop(context: Context, peer: Peer, reason: Any, deadline: float | None) -> None:
+    payload = context.codec.encode([wire.SYSTEM, context.id, context.next_serial(), ("terminate", reason)], "reason")
+    if deadline is None:
+        context.post(peer, payload)
+    else:
+        context.transmit(peer, payload, deadline)
+
+
+# -- asyncio -------------------------------------------------------------------------------------------------------------
+
+
+async def acall(server: Any, request: Any, timeout: float | None = 5.0) -> Any:
+    """See `GenServer.acall`."""
+    context = current()
+    started = poller.now()
+    deadline = None if timeout is None else started + timeout
+    try:
+        context.codec.encode(request, "request")
+        peer = await bridge.find(context, server, deadline, request)
+    except CodecError:
+        raise
+    if peer.id == context.id:
+        raise CallingSelf(server, request, 0.0)
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Future[None] = loop.create_future()
+    slot = Slot(peer, lambda: arrived.done() or arrived.set_result(None))
+    serial = context.next_serial()
+    context.pending[serial] = slot
+    try:
+        async with bridge.awake(context):
+            context.post(peer, context.codec.encode([wire.CALL, context.id, serial, request]))
+            left = None if deadline is None else max(0.0, deadline - poller.now())
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(arrived, left)
+    finally:
+        del context.pending[serial]
+    return _value(slot, server, request, started)
+
+
+async def astop(server: Any, reason: Any = "normal", timeout: float | None = None) -> None:
+    """See `GenServer.astop`."""
+    context = current()
+    started = poller.now()
+    deadline = None if timeout is None else started + timeout
+    peer = await bridge.find(context, server, deadline, "stop")
+    ended = await wait_for_end(context, peer, timeout, lambda: _ask_to_stop(context, peer, reason, None))
+    if ended is None:
+        raise CallTimeout(server, "stop", poller.now() - started)
+    if ended[0] != reason:
+        raise ServerDown(ended[0], server, "stop", poller.now() - started)
+
+
+async def wait_for_end(context: Context, peer: Peer, timeout: float | None, ask: Any = None) -> tuple[Any] | None:
+    """Wait in an event loop until a process has ended; give its reason in a tuple, None when time is up."""
+    arrived: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def ended(reason: Any) -> None:
+        if not arrived.done():
+            arrived.set_result(reason)
+
+    peer.waiters.append(ended)
+    try:
+        async with bridge.awake(context):
+            if ask is not None:
+                ask()
+            try:
+                return (await asyncio.wait_for(arrived, timeout),)
+            except asyncio.TimeoutError:
+                return None
+    finally:
+        with contextlib.suppress(ValueError):
+            peer.waiters.remove(ended)
+
+
+# -- requests whose reply is awaited later -----------------------------------------------------------------------------------
+
+
+class RequestId:
+    """A request under way: see `GenServer.send_request`."""
+
+    __slots__ = ("_slot", "request", "serial", "server", "started")
+
+    def __init__(self, server: Any, request: Any, serial: int, slot: Slot) -> None:
+        """Made by `send_request`."""
+        self.server = server
+        self.request = request
+        self.serial = serial
+        self.started = poller.now()
+        self._slot = slot
+
+    def __repr__(self) -> str:
+        return f"<request {self.serial} to {self.server!r}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Response(Generic[V]):
+    """The reply that `check_response` found."""
+
+    value: V
+
+
+def send_request(server: Any, request: Any) -> RequestId:
+    """See `GenServer.send_request`."""
+    context = current()
+    try:
+        peer = names.find(context, server, None, request, wait=False)
+    except NoProcess:
+        slot = Slot(None)
+        slot.fail("noproc")
+        return RequestId(server, request, 0, slot)
+    slot = Slot(peer)
+    serial = context.next_serial()
+    payload = context.codec.encode([wire.CALL, context.id, serial, request])
+    context.pending[serial] = slot
+    try:
+        context.transmit(peer, payload, poller.now() + 5.0)
+    except BaseException:
+        del context.pending[serial]
+        raise
+    return RequestId(server, request, serial, slot)
+
+
+def wait_response(rid: RequestId, timeout: float | None = 5.0) -> Any:
+    """See `GenServer.wait_response`."""
+    context = current()
+    deadline = None if timeout is None else poller.now() + timeout
+    _wait_slots(context, [rid], deadline)
+    return _value(rid._slot, rid.server, rid.request, rid.started, lambda: _drop(context, rid))
+
+
+def receive_response(rid: RequestId, timeout: float | None = 5.0) -> Any:
+    """See `GenServer.receive_response`."""
+    try:
+        return wait_response(rid, timeout)
+    except CallTimeout:
+        _drop(current(), rid)
+        raise
+
+
+def wait_any(rids: Iterable[RequestId], timeout: float | None = 5.0) -> tuple[RequestId, Any]:
+    """See `GenServer.wait_any`."""
+    context = current()
+    requests = list(rids)
+    deadline = None if timeout is None else poller.now() + timeout
+    _wait_slots(context, requests, deadline)
+    for rid in requests:
+        if rid._slot.done:
+            return rid, _value(rid._slot, rid.server, rid.request, rid.started, lambda: _drop(context, rid))
+    raise CallTimeout(requests[0].server if requests else None, None, timeout)
+
+
+def check_response(message: Any, rid: RequestId) -> Response[Any] | None:
+    """See `GenServer.check_response`."""
+    context = current()
+    context.pump(0)
+    down = isinstance(message, Down) and rid._slot.peer is not None and message.pid == rid._slot.peer.pid
+    if not rid._slot.done and not down:
+        return None
+    if not rid._slot.done and isinstance(message, Down):
+        rid._slot.fail(message.reason)
+    return Response(_value(rid._slot, rid.server, rid.request, rid.started, lambda: _drop(context, rid)))
+
+
+def _wait_slots(context: Context, rids: list[RequestId], deadline: float | None) -> None:
+    while not any(rid._slot.done for rid in rids):
+        left = None if deadline is None else deadline - poller.now()
+        if left is not None and left <= 0:
+            return
+        context.pump(left)
+        if context.doomed is not None and not context.is_program:
+            raise ExitSignal(context.doomed[0])
+
+
+def _drop(context: Context, rid: RequestId) -> None:
+    context.pending.pop(rid.serial, None)
+
+
+def _value(slot: Slot, server: Any, request: Any, started: float, done: Any = None) -> Any:
+    elapsed = poller.now() - started
+    if not slot.done:
+        raise CallTimeout(server, request, elapsed)
+    if done is not None:
+        done()
+    if slot.failure is not None:
+        if slot.failure[0] == "noproc" and slot.peer is None:
+            raise NoProcess(server, request, elapsed)
+        raise ServerDown(slot.failure[0], server, request, elapsed)
+    if slot.how == wire.RAISE:
+        raise slot.value
+    return slot.value
+
+
+# -- many nodes ------------------------------------------------------------------------------------------------------------
+
+
+def multi_call(
+    nodes: Iterable[str] | None, name: str, request: Any, timeout: float | None = None
+) -> tuple[list[tuple[str, Any]], list[str]]:
+    """See `GenServer.multi_call`."""
+    replies, bad = [], []
+    for node in _nodes(nodes):
+        try:
+            replies.append((node, call(_on(node, name), request, timeout)))
+        except CallError:
+            bad.append(node)
+    return replies, bad
+
+
+def abcast(nodes: Iterable[str] | None, name: str, request: Any, timeout: float | None = 5.0) -> None:
+    """See `GenServer.abcast`."""
+    for node in _nodes(nodes):
+        cast(_on(node, name), request, timeout)
+
+
+def _nodes(nodes: Iterable[str] | None) -> list[str]:
+    return [current().node.name] if nodes is None else list(nodes)
+
+
+def _on(node: str, name: str) -> Any:
+    return name if node == current().node.name else Remote(name, node)
+
+
+__all__ = ["Client", "RequestId", "Response"]

@@ -1,0 +1,355 @@
+"""GenServer: a server process with a state, callbacks that handle messages, and functions that send them."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypedDict, TypeVar
+
+from otp_runtime.behaviours import gen, pid_services, server_loop
+from otp_runtime.core.child_spec import ChildSpec, is_seconds
+from otp_runtime.core.names import check_name
+from otp_runtime.errors import BadChildSpec
+from otp_runtime.process import boot, starting
+from otp_runtime.process import primitives as process
+from otp_runtime.terms.pid import Global, Pid, Via
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import TypeAlias
+
+    from otp_runtime.behaviours.gen import Client, RequestId, Response
+    from otp_runtime.behaviours.returns import Ignore, NoReply, Ok, Reply, Stop
+    from otp_runtime.terms.pid import Ref, ServerRef
+
+    MaybeNone: TypeAlias = Any
+
+S = TypeVar("S")
+
+RESERVED = frozenset(
+    """start start_monitor astart astart_link call cast stop reply whereis acall astop send_request wait_response
+    receive_response check_response wait_any multi_call abcast commit""".split()
+)
+SPEC_FIELDS = ("restart", "shutdown", "significant")
+OPTIONS = ("overflow",)
+
+
+_ = pid_services  # a Pid of a started server can be waited for
+
+
+class Options(TypedDict, total=False):
+    """Start options beyond OTP's."""
+
+    overflow: Literal["block", "drop_newest", "error"]
+
+
+class GenServer(Generic[S]):
+    """A server: subclass it, write callbacks, start it with `start_link` or as a child of a supervisor.
+
+    Every server runs in an OS process of its own. The callbacks run there, one at a time; `self` lives there and
+    holds what cannot be sent (sockets, files), while `state` is data that callbacks take and give.
+
+    >>> from otp_runtime import GenServer, NoReply, Reply
+    >>> class Counter(GenServer):
+    ...     def init(self, start): return start
+    ...     def handle_cast(self, request, state): return NoReply(state + 1)
+    ...     def handle_call(self, request, client, state): return Reply(state, state)
+    >>> with Counter.start_link(41) as counter:
+    ...     GenServer.cast(counter, "inc")
+    ...     GenServer.call(counter, "val")
+    42
+    """
+
+    trap_exit: ClassVar[bool] = False
+    """Whether exit signals arrive as `Exit` messages; only then `terminate` runs at a supervisor's shutdown."""
+
+    restart: ClassVar[Literal["permanent", "transient", "temporary"]] = "permanent"
+    shutdown: ClassVar[float | Literal["brutal_kill"] | None] = 5.0
+    options: ClassVar[Options] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse what would break the library's own names, saying what to write instead."""
+        super().__init_subclass__(**kwargs)
+        for name in RESERVED & cls.__dict__.keys():
+            if not _is_typed_method(cls.__dict__[name]):
+                msg = (
+                    f"{cls.__qualname__}.{name} would hide GenServer.{name}, which the library uses; "
+                    f"name it otherwise, e.g. {name}_it"
+                )
+                raise TypeError(msg)
+        for name in ("restart", "shutdown", "options", "trap_exit"):
+            if inspect.isfunction(cls.__dict__.get(name)):
+                msg = f"{cls.__qualname__}.{name} is a setting of the class, not a method: write {name} = …"
+                raise TypeError(msg)
+        if "__init__" in cls.__dict__ and _required_parameters(cls):
+            msg = (
+                f"{cls.__qualname__}.__init__ has required parameters, but the library makes the object: "
+                "take them in init(self, arg) and give them to start_link(arg)"
+            )
+            raise TypeError(msg)
+
+    # -- starting ------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def start(
+        cls, arg: Any = None, *, name: Any = None, timeout: float | None = None, **options: Any
+    ) -> Pid | MaybeNone:
+        """Start a server that is linked to nobody, and wait until its `init` returned.
+
+        `init(arg)` runs in the new process. `name`: a local name (str), `Via(registry, key)` or `Global(name)`, taken
+        before `init` runs. `timeout`: seconds that `init` may take (default None: for ever); then it is killed.
+        `overflow`: what a sender meets whose message finds no room ("block", "drop_newest", "error").
+        Gives the pid; None when `init` returned `Ignore()`. Raises `AlreadyStarted(pid)` when the name is taken,
+        `InitFailed(reason)`, `StartTimeout`, `NoNode`; no process is left then. OTP: gen_server:start/3.
+        """
+        return cls._start(arg, name, timeout, options, link=False)
+
+    @classmethod
+    def start_link(
+        cls, arg: Any = None, *, name: Any = None, timeout: float | None = None, **options: Any
+    ) -> Pid | MaybeNone:
+        """As `start`, linked to the caller. What a child spec calls. OTP: gen_server:start_link/3.
+
+        Called in a program, the server is linked to the program and ends with it.
+        """
+        return cls._start(arg, name, timeout, options, link=True)
+
+    @classmethod
+    def start_monitor(
+        cls, arg: Any = None, *, name: Any = None, timeout: float | None = None, **options: Any
+    ) -> tuple[Pid | MaybeNone, Ref | MaybeNone]:
+        """As `start`, monitored from the first instant; gives the pid and the monitor. OTP: gen_server:start_monitor/3."""
+        pid = cls._start(arg, name, timeout, options, link=False)
+        return pid, None if pid is None else process.monitor_started(pid)
+
+    @classmethod
+    def _start(cls, arg: Any, name: Any, timeout: float | None, options: dict[str, Any], *, link: bool) -> Any:
+        settings = {**cls.options, **options}
+        check_options(settings)
+        check_any_name(name)
+        check_timeout(timeout)
+        if boot.take_slot():
+            server_loop.serve(cls, arg, name, {**settings, "timeout": timeout})
+        return starting.start_job(
+            "start",
+            server_loop.serve,
+            (cls, arg, name, settings),
+            {},
+            label=cls.__qualname__,
+            link=link,
+            timeout=timeout,
+            name=name if isinstance(name, str) else "",
+            shutdown=cls.shutdown if isinstance(cls.shutdown, int | float) else 5.0,
+        )
+
+    @classmethod
+    async def astart(cls, arg: Any = None, **options: Any) -> Pid | MaybeNone:
+        """As `start`, without blocking the event loop of the caller."""
+        return await starting.in_event_loop(lambda: cls.start(arg, **options))
+
+    @classmethod
+    async def astart_link(cls, arg: Any = None, **options: Any) -> Pid | MaybeNone:
+        """As `start_link`, without blocking the event loop of the caller."""
+        return await starting.in_event_loop(lambda: cls.start_link(arg, **options))
+
+    @classmethod
+    def child_spec(
+        cls,
+        arg: Any = None,
+        *,
+        id: Any = None,  # noqa: A002 - OTP's word
+        restart: Any = None,
+        shutdown: Any = ...,
+        significant: bool = False,
+        name: Any = None,
+        **options: Any,
+    ) -> ChildSpec:
+        """Say how a supervisor starts this server: `start_link(arg, name=name, **options)`, run in the new process.
+
+        `id` defaults to the local `name`, else to the class's qualified name; `restart` and `shutdown` to the class's.
+        """
+        keywords = dict(options)
+        if name is not None:
+            keywords["name"] = name
+        check_options({key: value for key, value in options.items() if key != "timeout"})
+        return ChildSpec(
+            id=id if id is not None else name if isinstance(name, str) else cls.__qualname__,
+            start=(cls.start_link, (arg,), keywords),
+            restart=cls.restart if restart is None else restart,
+            shutdown=cls.shutdown if shutdown is ... else shutdown,
+            significant=significant,
+        )
+
+    # -- callbacks -----------------------------------------------------------------------------------------------------
+
+    def init(self, arg: Any, /) -> S | Ok[S] | Ignore | Stop[S]:
+        """Give the first state, in the new process, before the starter goes on. Default: `arg` is the state."""
+        return arg  # type: ignore[no-any-return]
+
+    def handle_call(self, request: Any, client: Client[Any], state: S, /) -> Reply[Any, S] | NoReply[S] | Stop[S]:
+        """Handle a `call`. Default: crash, as an unknown request is a bug of the caller's or the server's."""
+        msg = f"{type(self).__qualname__} has no handle_call, and was called with {request!r}"
+        raise NotImplementedError(msg)
+
+    def handle_cast(self, request: Any, state: S, /) -> NoReply[S] | Stop[S]:
+        """Handle a `cast`. Default: crash."""
+        msg = f"{type(self).__qualname__} has no handle_cast, and was cast {request!r}"
+        raise NotImplementedError(msg)
+
+    def handle_info(self, message: Any, state: S, /) -> NoReply[S] | Stop[S]:
+        """Handle any other message: `Down`, `Exit`, `"timeout"`, what `process.send` sent. Default: warn, drop."""
+        import logging
+
+        from otp_runtime.behaviours.returns import NoReply
+
+        logging.getLogger("otp_runtime").warning(
+            "%s has no handle_info and dropped the message %r", type(self).__qualname__, message
+        )
+        return NoReply(state)
+
+    def handle_continue(self, term: Any, state: S, /) -> NoReply[S] | Stop[S]:
+        """Go on after a callback that returned `continue_=term`, before any other message. Default: crash."""
+        msg = f"{type(self).__qualname__} has no handle_continue, and returned continue_={term!r}"
+        raise NotImplementedError(msg)
+
+    def code_change(self, old_vsn: Any, state: S, extra: Any, /) -> S:
+        """Convert a state of older code. Default: keep it."""
+        return state
+
+    def format_status(self, status: dict[str, Any], /) -> dict[str, Any]:
+        """Redact what reports and `inspect` show: `status` has "state", "message", "reason". Default: all of it."""
+        return status
+
+    # -- client functions ------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def call(
+        server: ServerRef,
+        request: Any,
+        timeout: float | None = 5.0,
+        *,
+        across_restart: bool = False,
+        on_timeout: Literal["kill"] | None = None,
+    ) -> Any:
+        """Send `request` and wait for the reply; `handle_call` runs in the server.
+
+        `server`: a pid, a local name, `Global(name)`, `Via(registry, key)` or `Remote(name, node)`; a name whose
+        process is being restarted is waited for. `timeout` is seconds (default 5.0; None waits for ever) and covers
+        everything. Gives the reply. Raises `NoProcess`, `CallTimeout` (a TimeoutError), `ServerDown(reason)`,
+        `CallingSelf`, `CodecError` (the request cannot be encoded; nothing was sent). After `CallTimeout` the server
+        may still be working; its late reply is dropped by reference. `across_restart=True` sends once more when the
+        server died and its name is back, so the request may be handled twice. `on_timeout="kill"` kills the server
+        when the time is up. OTP: gen_server:call/3.
+        """
+        return gen.call(server, request, timeout, across_restart=across_restart, on_timeout=on_timeout)
+
+    @staticmethod
+    def cast(server: ServerRef, request: Any, timeout: float | None = 5.0) -> None:
+        """Send `request` and go on; `handle_cast` runs in the server, some time.
+
+        To a dead or unknown server it is dropped silently. `timeout`: seconds to wait for room in a full mailbox
+        under the policy "block"; then `MailboxFull`. `CodecError` when it cannot be encoded. OTP: gen_server:cast/2.
+        """
+        gen.cast(server, request, timeout)
+
+    @staticmethod
+    def reply(client: Client[Any], value: Any) -> None:
+        """Answer a call that `handle_call` left open with `NoReply`; from any process. OTP: gen_server:reply/2."""
+        gen.reply(client, value)
+
+    @staticmethod
+    def stop(
+        server: ServerRef, reason: Any = "normal", timeout: float | None = None, *, missing_ok: bool = False
+    ) -> None:
+        """Ask `server` to end with `reason` and wait until it is gone; its `terminate` runs.
+
+        The request keeps mailbox order. Raises `NoProcess` (unless `missing_ok`), `ServerDown(reason)` when it ended
+        of something else, `CallTimeout` after `timeout` seconds (the request stays queued). OTP: gen_server:stop/3.
+        """
+        gen.stop(server, reason, timeout, missing_ok=missing_ok)
+
+    @staticmethod
+    def whereis(server: ServerRef) -> Pid | None:
+        """Give the pid that a server reference means now; None when there is none (yet again). EX: GenServer.whereis/1."""
+        return gen.whereis(server)
+
+    @staticmethod
+    async def acall(server: ServerRef, request: Any, timeout: float | None = 5.0) -> Any:
+        """As `call`, in an event loop: no thread is used. Cancelling drops the late reply; the request is not recalled."""
+        return await gen.acall(server, request, timeout)
+
+    @staticmethod
+    async def astop(server: ServerRef, reason: Any = "normal", timeout: float | None = None) -> None:
+        """As `stop`, in an event loop."""
+        await gen.astop(server, reason, timeout)
+
+    @staticmethod
+    def send_request(server: ServerRef, request: Any) -> RequestId:
+        """Send a request as `call` does and go on; the reply is awaited later. OTP: gen_server:send_request/2.
+
+        An unknown server does not raise here: the wait does.
+        """
+        return gen.send_request(server, request)
+
+    @staticmethod
+    def receive_response(rid: RequestId, timeout: float | None = 5.0) -> Any:
+        """Wait for the reply to `rid`; raises as `call`. After a time-out the request is abandoned."""
+        return gen.receive_response(rid, timeout)
+
+    @staticmethod
+    def wait_response(rid: RequestId, timeout: float | None = 5.0) -> Any:
+        """As `receive_response`, but after a time-out `rid` stays valid and can be waited for again."""
+        return gen.wait_response(rid, timeout)
+
+    @staticmethod
+    def wait_any(rids: Iterable[RequestId], timeout: float | None = 5.0) -> tuple[RequestId, Any]:
+        """Wait for the first reply to any of `rids`; gives which and what. The others stay valid."""
+        return gen.wait_any(rids, timeout)
+
+    @staticmethod
+    def check_response(message: Any, rid: RequestId) -> Response[Any] | None:
+        """Say whether the reply to `rid` has come, without waiting: `Response(value)`, or None."""
+        return gen.check_response(message, rid)
+
+    @staticmethod
+    def multi_call(
+        nodes: Iterable[str] | None, name: str, request: Any, timeout: float | None = None
+    ) -> tuple[list[tuple[str, Any]], list[str]]:
+        """Call `name` on each of `nodes` (None: all connected); gives the replies by node, and the nodes without one."""
+        return gen.multi_call(nodes, name, request, timeout)
+
+    @staticmethod
+    def abcast(nodes: Iterable[str] | None, name: str, request: Any, timeout: float | None = 5.0) -> None:
+        """Cast to `name` on each of `nodes` (None: all connected)."""
+        gen.abcast(nodes, name, request, timeout)
+
+
+def _is_typed_method(_value: Any) -> bool:
+    return False
+
+
+def _required_parameters(cls: type) -> bool:
+    parameters = list(inspect.signature(cls.__dict__["__init__"]).parameters.values())[1:]
+    return any(one.default is one.empty and one.kind not in {one.VAR_POSITIONAL, one.VAR_KEYWORD} for one in parameters)
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """Refuse unknown start options and wrong values of known ones."""
+    for key in options:
+        if key not in OPTIONS:
+            raise BadChildSpec(key, options[key], f"one of the options {', '.join(OPTIONS)}")
+    overflow = options.get("overflow", "block")
+    if overflow not in {"block", "drop_newest", "error"}:
+        raise BadChildSpec("overflow", overflow, "'block', 'drop_newest' or 'error'")
+
+
+def check_any_name(name: Any) -> None:
+    """Refuse what cannot be a name of any kind."""
+    if name is not None and not isinstance(name, Via | Global):
+        check_name(name)
+
+
+def check_timeout(timeout: Any) -> None:
+    """Refuse what is no number of seconds."""
+    if timeout is not None and not is_seconds(timeout):
+        msg = f"timeout is seconds (a number >= 0) or None for ever, not {timeout!r}"
+        raise ValueError(msg)

@@ -1,0 +1,96 @@
+"""What callbacks return. A missing part is a private sentinel, never None: `reply=None` replies None."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+V = TypeVar("V")
+S = TypeVar("S")
+
+
+class Missing(enum.Enum):
+    """The absence of a value."""
+
+    MISSING = "missing"
+
+    def __repr__(self) -> str:
+        return "<missing>"
+
+
+MISSING: Final = Missing.MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class Ok(Generic[S]):
+    """From `init`: the state, and what comes next.
+
+    `timeout`: seconds after which, without any message, `handle_info("timeout", state)` is called. `continue_`: a term
+    for `handle_continue`, before the first message. `hibernate`: free what memory can be freed while waiting.
+    """
+
+    state: S
+    timeout: float | None = None
+    continue_: Any = MISSING
+    hibernate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Generic[V, S]):
+    """From `handle_call`: reply `value` to the caller, go on with `state`. Other fields as in `Ok`.
+
+    The reply is sent before `handle_continue` runs.
+    """
+
+    value: V
+    state: S
+    timeout: float | None = None
+    continue_: Any = MISSING
+    hibernate: bool = False
+
+    @staticmethod
+    def error(exception: BaseException, state: Any) -> RaiseInCaller:
+        """Raise `exception` in the caller without ending the server."""
+        return RaiseInCaller(exception, state)
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseInCaller:
+    """See `Reply.error`."""
+
+    exception: BaseException
+    state: Any
+    timeout: float | None = None
+    continue_: Any = MISSING
+    hibernate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NoReply(Generic[S]):
+    """Go on with `state`; a caller, if any, is answered later by `GenServer.reply`. Other fields as in `Ok`."""
+
+    state: S
+    timeout: float | None = None
+    continue_: Any = MISSING
+    hibernate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stop(Generic[S]):
+    """End the server with `reason`: `terminate` runs, then `reply` (if given) is sent, then the process ends.
+
+    Without `state` the last one is kept.
+    """
+
+    reason: Any
+    state: S | Missing = MISSING
+    reply: Any = MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """From `init`: do not start; `start_link` gives None."""
+
+
+CONTROL: Final = (Ok, Reply, RaiseInCaller, NoReply, Stop, Ignore)

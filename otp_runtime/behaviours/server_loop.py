@@ -1,0 +1,499 @@
+"""The loop of a GenServer: read a message, run a callback, do what it returned.
+
+    boot ── name ── init ── "ok" ──► ┌─► continue? ─► wait ─► callback ─► state, reply, timeout, continue ─┐
+                                     └───────────────────────────────────────────────────────────────────────┘
+                                         stop, exception, bad return, parent's exit ──► terminate ──► end
+
+When `terminate` runs (OTP's rule): on `Stop`, on an exception or a bad return, on `GenServer.stop`, and on an exit
+signal of the parent if the server traps exits. Not when it is killed, not when an untrapped exit signal ends it.
+
+One callback at a time. With any `async def` callback the same loop runs inside one asyncio event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from otp_runtime import telemetry
+from otp_runtime.behaviours import system_messages
+from otp_runtime.behaviours.gen import send_reply
+from otp_runtime.behaviours.returns import MISSING, Ignore, NoReply, Ok, RaiseInCaller, Reply, Stop
+from otp_runtime.core import messages as wire
+from otp_runtime.errors import AlreadyRegistered, CodecError
+from otp_runtime.host import box as boxes
+from otp_runtime.host import pipe, poller
+from otp_runtime.process import boot as booting
+from otp_runtime.process import bridge, names
+from otp_runtime.process.client import Client
+from otp_runtime.process.context import ExitSignal
+from otp_runtime.terms.events import Exit
+from otp_runtime.terms.reason import is_abnormal
+
+if TYPE_CHECKING:
+    from otp_runtime.process.boot import Boot
+    from otp_runtime.process.context import Context
+
+CALLBACKS = (
+    "init",
+    "handle_call",
+    "handle_cast",
+    "handle_info",
+    "handle_continue",
+    "terminate",
+    "code_change",
+    "format_status",
+)
+_ALLOWED = {
+    "handle_call": "Reply(value, state), NoReply(state), Stop(reason, state, reply=…) or Reply.error(exception, state)",
+    "handle_cast": "NoReply(state) or Stop(reason, state)",
+    "handle_info": "NoReply(state) or Stop(reason, state)",
+    "handle_continue": "NoReply(state) or Stop(reason, state)",
+}
+
+
+class _End(BaseException):
+    """Ends the loop with a reason; `terminate` has run or must not."""
+
+    def __init__(self, reason: Any) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+class ServerLoop:
+    """One server: the user's object, its state, what comes next."""
+
+    def __init__(self, context: Context, server: Any, options: dict[str, Any]) -> None:
+        """`server` is an instance of the user's class."""
+        self.context = context
+        self.box = context.box
+        self.server = server
+        self.options = options
+        self.state: Any = None
+        self.timeout: float | None = None
+        self.hibernating = False
+        self.continue_: Any = MISSING
+        self.handled = 0
+        self.suspended = False
+        self.set_aside: list[tuple[bytes, wire.Envelope]] = []
+        self.message: wire.Envelope | None = None
+        self.is_async = any(inspect.iscoroutinefunction(getattr(server, name, None)) for name in CALLBACKS)
+
+    # -- birth -----------------------------------------------------------------------------------------------------
+
+    def run(self, boot: Boot, name: Any, arg: Any) -> Any:
+        """Live; give the exit reason."""
+        if name is not None:
+            try:
+                names.register_any(self.context, name)
+            except AlreadyRegistered as error:
+                boot.say("error", ("already_started", error.pid))
+                return "normal"
+        if self.options.get("timeout") is not None:
+            boot.limit(self.options["timeout"])
+        self.context.set_trap_exit(bool(self.server.trap_exit))
+        if self.is_async:
+            return self._run_async(boot, arg)
+        try:
+            if not self._start(boot, self.server.init(arg)):
+                return "normal"
+            self._loop()
+        except _End as end:
+            return end.reason
+        except BaseException as error:  # noqa: BLE001 - an exception in init is the exit reason
+            return self._failed_init(boot, error)
+
+    def _failed_init(self, boot: Boot, error: BaseException) -> Any:
+        reason = booting.reason_of(error, self.context)
+        booting.note_words(self.context, error)
+        boot.say("error", reason)
+        return reason
+
+    def _start(self, boot: Boot, result: Any) -> bool:
+        """Take what `init` returned; say whether there is a server to run."""
+        match result:
+            case Ok():
+                self.state = result.state
+                self._what_next(result)
+            case Ignore():
+                boot.say("ignore")
+                return False
+            case Stop():
+                boot.say("error", result.reason)
+                raise _End(result.reason)
+            case Reply() | NoReply() | RaiseInCaller():
+                reason = ("bad_return_value", result)
+                self._warn_bad_return("init", result, "a state, Ok(state, …), Ignore() or Stop(reason)")
+                boot.say("error", reason)
+                raise _End(reason)
+            case _:
+                self.state = result
+        self.box.set_flag(boxes.READY)
+        boot.say("ok")
+        telemetry.emit("server.start", server=self.box.name or self.box.label)
+        return True
+
+    # -- the loop, synchronous -----------------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        context = self.context
+        while True:
+            if self.continue_ is not MISSING:
+                term, self.continue_ = self.continue_, MISSING
+                self._run("handle_continue", (term, self.state), b"", [wire.SEND, ("continue", term)])
+                continue
+            if context.doomed is not None:
+                raise _End(context.doomed[0])
+            entry = self._next()
+            if entry is None:
+                entry = self._wait()
+            payload, envelope = entry
+            prepared = self._prepare(envelope)
+            if prepared is not None:
+                self._run(prepared[0], prepared[1], payload, envelope)
+
+    def _next(self) -> tuple[bytes, wire.Envelope] | None:
+        context = self.context
+        if self.suspended:
+            return self._next_system()
+        if self.set_aside:
+            return self.set_aside.pop(0)
+        if not context.inbox:
+            return None
+        return context.next_message()
+
+    def _next_system(self) -> tuple[bytes, wire.Envelope] | None:
+        """While suspended only system messages and the parent's exit are taken; the rest waits in order."""
+        while (entry := self.context.next_message()) is not None:
+            kind, message = entry[1][0], entry[1][1]
+            if kind == wire.SYSTEM or (kind == wire.SEND and self._is_parents_exit(message)):
+                return entry
+            self.set_aside.append(entry)
+        return None
+
+    def _wait(self) -> tuple[bytes, wire.Envelope]:
+        context = self.context
+        deadline = None if self.timeout is None or self.suspended else poller.now() + self.timeout
+        read = context.spinner.read
+        if self.hibernating:
+            self._hibernate()
+        while True:
+            if context.doomed is not None:
+                raise _End(context.doomed[0])
+            chunk = read(context.fd, pipe.READ_SIZE)
+            if chunk is not None:
+                context.feed(chunk)
+            else:
+                left = None if deadline is None else max(0.0, deadline - poller.now())
+                try:
+                    context.pump(left)
+                except ExitSignal as signal:
+                    raise _End(signal.reason) from None
+            entry = self._next()
+            if entry is not None:
+                self.box.set_flag(boxes.HIBERNATING, 0)
+                return entry
+            if deadline is not None and poller.now() >= deadline:
+                context.drain()
+                entry = self._next()
+                return entry if entry is not None else (b"", [wire.SEND, "timeout"])
+
+    def _hibernate(self) -> None:
+        import gc
+
+        self.hibernating = False
+        self.box.set_flag(boxes.HIBERNATING)
+        gc.collect()
+
+    # -- one message -------------------------------------------------------------------------------------------------
+
+    def _prepare(self, envelope: wire.Envelope) -> tuple[str, tuple[Any, ...]] | None:
+        """Say which callback a message goes to, and with what; None when the runtime itself handled it."""
+        kind = envelope[0]
+        if kind == wire.CALL:
+            client: Client[Any] = Client(self.context.pid_of(envelope[1]), envelope[2])
+            return "handle_call", (envelope[3], client, self.state)
+        if kind == wire.CAST:
+            return "handle_cast", (envelope[1], self.state)
+        if kind == wire.SEND:
+            message = envelope[1]
+            if type(message) is Exit and self._is_parents_exit(message):
+                self._end(message.reason)
+            return "handle_info", (message, self.state)
+        self._system(envelope)
+        return None
+
+    def _is_parents_exit(self, message: Any) -> bool:
+        return type(message) is Exit and message.pid.id == self.context.parent
+
+    def _system(self, envelope: wire.Envelope) -> None:
+        _kind, caller, serial, request = envelope
+        self.message = envelope
+        if isinstance(request, tuple) and request and request[0] == "terminate":
+            self._end(request[1])
+        how, value = system_messages.handle(self, request)
+        try:
+            send_reply(self.context, caller, serial, how, value)
+        except CodecError as error:
+            send_reply(self.context, caller, serial, wire.RAISE, error)
+
+    def _run(self, name: str, args: tuple[Any, ...], payload: bytes, envelope: wire.Envelope) -> None:
+        self._enter(payload, envelope)
+        try:
+            result = getattr(self.server, name)(*args)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it ends the server by OTP's rules
+            self._crashed(error)
+        else:
+            self._apply(name, result, envelope)
+        self.box.leave_callback()
+        self.message = None
+
+    def _enter(self, payload: bytes, envelope: wire.Envelope) -> None:
+        self.handled += 1
+        self.message = envelope
+        self.box.enter_callback(poller.now(), self.handled, payload)
+
+    def _apply(self, name: str, result: Any, envelope: wire.Envelope) -> None:
+        kind = type(result)
+        if kind is Reply and name == "handle_call":
+            self.state = result.state
+            self._reply(envelope, wire.VALUE, result.value)
+        elif kind is NoReply:
+            self.state = result.state
+        elif kind is Stop:
+            self._stop(result, envelope)
+        elif kind is RaiseInCaller and name == "handle_call":
+            self.state = result.state
+            self._reply(envelope, wire.RAISE, result.exception)
+        else:
+            self._warn_bad_return(name, result, _ALLOWED[name])
+            self._end(("bad_return_value", result))
+        self._what_next(result)
+
+    def _what_next(self, result: Any) -> None:
+        self.timeout = result.timeout
+        self.continue_ = result.continue_
+        self.hibernating = result.hibernate
+
+    def _reply(self, envelope: wire.Envelope, how: int, value: Any) -> None:
+        try:
+            send_reply(self.context, envelope[1], envelope[2], how, value)
+        except CodecError:
+            try:
+                self.context.codec.encode(value, "reply")
+            except CodecError as error:
+                self.context.node.warn(f"{self._who()}: a reply cannot be sent: {error}")
+                send_reply(self.context, envelope[1], envelope[2], wire.RAISE, error)
+
+    def _stop(self, result: Stop[Any], envelope: wire.Envelope) -> None:
+        if result.state is not MISSING:
+            self.state = result.state
+        try:
+            self._end(result.reason)
+        finally:
+            # OTP: terminate first, then the reply, then the end
+            if result.reply is not MISSING and envelope[0] == wire.CALL:
+                self._reply(envelope, wire.VALUE, result.reply)
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def _crashed(self, error: BaseException) -> None:
+        """A callback did not return."""
+        context = self.context
+        if isinstance(error, ExitSignal) or context.doomed is not None:
+            reason = context.doomed[0] if context.doomed is not None else booting.reason_of(error, context)
+            raise _End(reason) from None
+        booting.note_words(context, error)
+        self._end(booting.reason_of(error, context))
+
+    def _end(self, reason: Any) -> None:
+        """Run `terminate`, then leave the loop."""
+        if is_abnormal(reason):
+            self._note_state(reason)
+        terminate = getattr(self.server, "terminate", None)
+        if terminate is not None:
+            if inspect.iscoroutinefunction(terminate):
+                raise _EndAsync(reason)
+            try:
+                terminate(reason, self.state)
+            except BaseException as error:  # noqa: BLE001 - OTP: what terminate raises is the exit reason
+                booting.note_words(self.context, error)
+                raise _End(booting.reason_of(error, self.context)) from None
+        raise _End(reason) from None
+
+    def _note_state(self, reason: Any) -> None:
+        status = {"state": self.state, "message": self.message[-1] if self.message else None, "reason": reason}
+        status = self.formatted(status)
+        more = {"state": _shown(status.get("state"))}
+        if self.message is not None:
+            kind = {wire.CALL: "call", wire.CAST: "cast", wire.SYSTEM: "system"}.get(self.message[0], "info")
+            more["message"] = f"{kind} {_shown(status.get('message'))}"
+        booting.note_words(self.context, None, **more)
+
+    def formatted(self, status: dict[str, Any]) -> dict[str, Any]:
+        """Let the server's `format_status` redact what will be shown."""
+        try:
+            formatted = self.server.format_status(dict(status))
+        except Exception as error:  # noqa: BLE001 - a broken format_status must not hide the death it describes
+            return {key: f"(format_status raised {error!r})" for key in status}
+        return formatted if isinstance(formatted, dict) else status
+
+    def _warn_bad_return(self, name: str, value: Any, allowed: str) -> None:
+        self.context.node.warn(f"{self._who()}: {name} returned {_shown(value)[:500]}; allowed: {allowed}")
+        booting.words["callback"] = name
+
+    def _who(self) -> str:
+        return f"{self.box.name or self.box.label} {self.context.pid!r}"
+
+    # -- the loop inside an event loop ---------------------------------------------------------------------------------
+
+    def _run_async(self, boot: Boot, arg: Any) -> Any:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        loop.set_exception_handler(self._task_failed)
+        try:
+            return loop.run_until_complete(self._live(boot, arg))
+        except _End as end:
+            return end.reason
+        except ExitSignal as signal:
+            return signal.reason
+        finally:
+            for task in asyncio.all_tasks(loop):
+                task.cancel()
+
+    def _task_failed(self, loop: asyncio.AbstractEventLoop, details: dict[str, Any]) -> None:
+        error = details.get("exception")
+        if isinstance(error, Exception):
+            self._failure = error
+            self._wake.set()
+        else:
+            loop.default_exception_handler(details)
+
+    async def _live(self, boot: Boot, arg: Any) -> Any:
+        self._failure: BaseException | None = None
+        self._wake = asyncio.Event()
+        try:
+            result = self.server.init(arg)
+            if inspect.isawaitable(result):
+                result = await result
+            if not self._start(boot, result):
+                return "normal"
+        except _End as end:
+            return end.reason
+        except BaseException as error:  # noqa: BLE001 - an exception in init is the exit reason
+            return self._failed_init(boot, error)
+        asyncio.get_running_loop().set_task_factory(self._make_task)
+        try:
+            async with bridge.awake(self.context):
+                await self._loop_async()
+        except _EndAsync as end:
+            return await self._terminate_async(end.reason)
+        except _End as end:
+            return end.reason
+
+    def _make_task(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **options)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        """An exception in a task that nobody awaits crashes the server, as one in a callback does."""
+        if not task.cancelled() and (error := task.exception()) is not None and not _is_awaited(task):
+            self._failure = error
+            self._wake.set()
+
+    async def _loop_async(self) -> None:
+        while True:
+            if self._failure is not None:
+                self._crashed(self._failure)
+            if self.continue_ is not MISSING:
+                term, self.continue_ = self.continue_, MISSING
+                envelope = [wire.SEND, ("continue", term)]
+                await self._run_callback("handle_continue", (term, self.state), b"", envelope)
+                continue
+            payload, envelope = self._next() or await self._wait_async()
+            prepared = self._prepare(envelope)
+            if prepared is not None:
+                await self._run_callback(prepared[0], prepared[1], payload, envelope)
+
+    async def _run_callback(self, name: str, args: tuple[Any, ...], payload: bytes, envelope: wire.Envelope) -> None:
+        self._enter(payload, envelope)
+        try:
+            result = getattr(self.server, name)(*args)
+            if inspect.isawaitable(result):
+                result = await result
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it ends the server by OTP's rules
+            self._crashed(error)
+        else:
+            self._apply(name, result, envelope)
+        self.box.leave_callback()
+        self.message = None
+        # tasks that this server made run between callbacks, also under a full mailbox
+        await asyncio.sleep(0)
+
+    async def _wait_async(self) -> tuple[bytes, wire.Envelope]:
+        context = self.context
+        deadline = None if self.timeout is None or self.suspended else poller.now() + self.timeout
+        context.on_arrival = self._wake.set
+        try:
+            while True:
+                if context.doomed is not None:
+                    raise _End(context.doomed[0])
+                if self._failure is not None:
+                    self._crashed(self._failure)
+                context.pump(0)
+                entry = self._next()
+                if entry is not None:
+                    return entry
+                left = None if deadline is None else deadline - poller.now()
+                if left is not None and left <= 0:
+                    return b"", [wire.SEND, "timeout"]
+                self._wake.clear()
+                try:
+                    await asyncio.wait_for(self._wake.wait(), left)
+                except asyncio.TimeoutError:
+                    continue
+        finally:
+            context.on_arrival = None
+
+    async def _terminate_async(self, reason: Any) -> Any:
+        try:
+            await self.server.terminate(reason, self.state)
+        except BaseException as error:  # noqa: BLE001 - OTP: what terminate raises is the exit reason
+            booting.note_words(self.context, error)
+            return booting.reason_of(error, self.context)
+        return reason
+
+
+class _EndAsync(BaseException):
+    """Ends the loop of an async server whose `terminate` must still be awaited."""
+
+    def __init__(self, reason: Any) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+def _is_awaited(task: asyncio.Task[Any]) -> bool:
+    """Say whether somebody will be told of a task's exception."""
+    callbacks = getattr(task, "_callbacks", None) or ()
+    return len(callbacks) > 0
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[: booting.SHOWN_MAX]
+    except Exception as error:  # noqa: BLE001 - a broken __repr__ must not hide what it should have shown
+        return f"(repr raised {error!r})"
+
+
+def serve(cls: type, arg: Any, name: Any, options: dict[str, Any]) -> Any:
+    """Turn this new process into a server of class `cls`: raises to unwind the start function."""
+    raise booting.Become(lambda context, boot: _run_server(context, boot, cls, arg, name, options))
+
+
+def _run_server(context: Context, boot: Boot, cls: type, arg: Any, name: Any, options: dict[str, Any]) -> Any:
+    context.box.label = cls.__qualname__
+    overflow = options.get("overflow", "block")
+    context.box.set_flag(boxes.OVERFLOW, boxes.OVERFLOW_POLICIES.index(overflow))
+    return ServerLoop(context, cls(), options).run(boot, name, arg)

@@ -1,0 +1,62 @@
+"""Which children a restart concerns, and when an end is the supervisor's end too.
+
+OTP's three strategies as questions about a `State`; nothing is changed here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, assert_never
+
+from otp_runtime.core.supervisor_state import Child, StartStep, State, Step, StopStep
+
+if TYPE_CHECKING:
+    from otp_runtime.core.child_spec import ChildSpec
+
+__all__ = ["is_auto_shutdown_due", "restart_steps", "siblings_of"]
+
+
+def restart_steps(state: State, failed: Child) -> tuple[Step, ...]:
+    """Plan the restart of `failed`: stop its siblings, last started first, then start all.
+
+    Stopped temporary siblings are gone; every other one starts, whatever it was before.
+    """
+    group = _group(state, failed)
+    stops = (StopStep(child.spec.id) for child in reversed(group) if child is not failed)
+    starts = (StartStep(child.spec.id) for child in group if child.spec.restart != "temporary")
+    return (*stops, *starts)
+
+
+def siblings_of(state: State, failed: Child) -> tuple[Any, ...]:
+    """Give the ids of the other children that a restart of `failed` stops and starts."""
+    ids = (child.spec.id for child in _group(state, failed))
+    return tuple(child_id for child_id in ids if child_id != failed.spec.id)
+
+
+def is_auto_shutdown_due(state: State, ended: ChildSpec) -> bool:
+    """Whether the end of this child, which stays down, ends the supervisor."""
+    if not ended.significant:
+        return False
+    match state.flags.auto_shutdown:
+        case "never":
+            return False
+        case "any_significant":
+            return True
+        case "all_significant":
+            significant = (child for child in state.children if child.spec.significant)
+            return all(child.pid is None for child in significant)
+        case _ as never:
+            assert_never(never)
+
+
+def _group(state: State, failed: Child) -> tuple[Child, ...]:
+    """The children that a restart of `failed` concerns, in start order."""
+    match state.flags.strategy:
+        case "one_for_one":
+            return (failed,)
+        case "one_for_all":
+            return state.children
+        case "rest_for_one":
+            ids = [child.spec.id for child in state.children]
+            return state.children[ids.index(failed.spec.id) :]
+        case _ as never:
+            assert_never(never)

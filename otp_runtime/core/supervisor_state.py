@@ -1,0 +1,192 @@
+"""The state of a supervisor core: its children, and the plan that is running.
+
+The values that `otp_runtime.core.supervision` goes through, and the questions about them that
+do not change anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from otp_runtime.core.restart import should_restart
+from otp_runtime.core.supervisor_messages import Answer, Asked, ChildExited, RetryDue
+
+if TYPE_CHECKING:
+    from otp_runtime.core.child_spec import ChildSpec, SupervisorFlags
+    from otp_runtime.terms.pid import Pid
+
+__all__ = [
+    "AnswerStep",
+    "Boot",
+    "Busy",
+    "Child",
+    "Down",
+    "Ended",
+    "Errand",
+    "Goal",
+    "Halt",
+    "Idle",
+    "New",
+    "Phase",
+    "Restart",
+    "Start",
+    "StartStep",
+    "State",
+    "Step",
+    "StopStep",
+    "Waiting",
+    "child_of",
+    "find_child",
+    "is_coming_back",
+    "is_running",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A child died with `reason`, which has not been handled yet."""
+
+    reason: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One child: `pid` is None while it is stopped or starting."""
+
+    spec: ChildSpec
+    pid: Pid | Literal["restarting"] | None = None
+    ended: Ended | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StopStep:
+    """Stop a child and wait for its death; `timed` while its timer runs."""
+
+    id: Any
+    timed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StartStep:
+    """Start a child and wait for the end of its `init`."""
+
+    id: Any
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerStep:
+    """Answer a request, now that what it asked for is done."""
+
+    answer: Answer
+
+
+Step: TypeAlias = StopStep | StartStep | AnswerStep
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """The plan starts the supervisor: a failure ends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """The plan restarts children: a failure is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The plan starts one child for a caller: a failure is the answer; a `new` one then goes."""
+
+    tag: Any
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """The plan has nothing to start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """The plan ends the supervisor with `reason`."""
+
+    reason: Any
+
+
+Goal: TypeAlias = Boot | Restart | Start | Errand | Halt
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """Nothing has begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Waiting for something to happen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """A plan runs; its first step is `under_way` or yet to be taken."""
+
+    steps: tuple[Step, ...]
+    goal: Goal
+    under_way: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """`Stop` was said; whatever still arrives is too late."""
+
+
+Phase: TypeAlias = New | Idle | Busy | Down
+Waiting: TypeAlias = Asked | RetryDue | ChildExited
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A supervisor between two events; `children` in start order, `restarts` newest first."""
+
+    flags: SupervisorFlags
+    children: tuple[Child, ...]
+    restarts: tuple[float, ...] = ()
+    phase: Phase = New()
+    backlog: tuple[Waiting, ...] = ()
+
+
+def is_coming_back(state: State, child_id: object) -> bool:
+    """Whether a process for this child is on its way, so that waiting for its name makes sense.
+
+    That is: a plan starts it, it is `"restarting"`, or it is dead and will be restarted as
+    soon as the supervisor gets to it.
+    """
+    child = find_child(state, child_id)
+    match state.phase:
+        case Down() | Busy(goal=Halt()):
+            return False
+        case New():
+            return child is not None
+        case Busy(steps=steps) if any(isinstance(todo, StartStep) and todo.id == child_id for todo in steps):
+            return True
+    if child is None:
+        return False
+    if child.ended is not None:
+        return should_restart(child.spec.restart, child.ended.reason)
+    return child.pid == "restarting"
+
+
+def child_of(state: State, pid: Pid) -> Child | None:
+    """Give the child whose process is `pid`, also when that has just died; else None."""
+    return next((child for child in state.children if child.pid == pid), None)
+
+
+def find_child(state: State, child_id: object) -> Child | None:
+    """Give the child of that id, else None."""
+    return next((child for child in state.children if child.spec.id == child_id), None)
+
+
+def is_running(child: Child) -> bool:
+    """Whether the child has a process that is not known to be dead."""
+    return child.ended is None and child.pid is not None and child.pid != "restarting"

@@ -1,0 +1,267 @@
+"""The black box: one mapped file per process that outlives it.
+
+It costs a memory write, not a message, and survives SIGKILL. The process itself writes its state and its
+last words; the reaper adds the verdict; whoever watches reads. Offsets (little endian):
+
+       0  magic, version, kind          40  flags, one byte each, written by anybody who owns them
+      64  own id, reaper, OS process   104  busy since, handled, queued bytes, garbage frames
+     256  name     512  label         1024  the message in hand (its first bytes)
+    3072  last words                  7168  verdict
+
+A value that must be read whole is written before the flag that announces it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import struct
+from typing import NamedTuple
+
+from otp_runtime.host.directory import reserve
+from otp_runtime.host.kernel import OsProcess
+
+SIZE = 8192
+MAGIC = 0x50544F42
+VERSION = 1
+
+KIND_SERVER, KIND_SUPERVISOR, KIND_THREAD, KIND_LAUNCHER = range(4)
+
+_HEAD = struct.Struct("<IHH")
+_IDENTITY = struct.Struct("<QQQQd")
+_HOT = struct.Struct("<dQ")
+_F64 = struct.Struct("<d")
+_U64 = struct.Struct("<Q")
+_U32 = struct.Struct("<I")
+_U16 = struct.Struct("<H")
+
+TRAP_EXIT, KILL_REQUESTED, SPOKEN, JUDGED, SUSPENDED, OVERFLOW, READY, SIGNALLED, HIBERNATING = range(40, 49)
+_IDENTITY_AT = 64
+_OS_PID_AT = 80
+_HOT_AT = 104
+_QUEUED_AT = 120
+_GARBAGE_AT = 128
+_LIMIT_AT = 136
+_NAME_AT, _NAME_MAX = 256, 254
+_LABEL_AT, _LABEL_MAX = 512, 510
+_HAND_AT, _HAND_MAX = 1024, 2046
+_WORDS_AT, _WORDS_MAX = 3072, 4092
+_VERDICT_AT, _VERDICT_MAX = 7168, 1020
+_ELSEWHERE = 0xFFFFFFFF
+
+OVERFLOW_POLICIES = ("block", "drop_newest", "error")
+
+
+class Identity(NamedTuple):
+    """Whose box this is."""
+
+    id: int
+    reaper: int
+    os_process: OsProcess
+    started_at: float
+
+
+class Box:
+    """A mapped black box, one's own or another's."""
+
+    __slots__ = ("_map", "path")
+
+    def __init__(self, path: str, mapped: mmap.mmap) -> None:
+        """Wrap a mapping; see `create` and `open`."""
+        self.path = path
+        self._map = mapped
+
+    @classmethod
+    def create(cls, path: str, process_id: int, reaper: int, kind: int, started_at: float) -> Box:
+        """Make the box of a process that is about to be."""
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            reserve(fd, SIZE, path)
+            mapped = mmap.mmap(fd, SIZE)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            raise
+        finally:
+            os.close(fd)
+        box = cls(path, mapped)
+        _IDENTITY.pack_into(mapped, _IDENTITY_AT, process_id, reaper, 0, 0, started_at)
+        _HEAD.pack_into(mapped, 0, MAGIC, VERSION, kind)
+        return box
+
+    @classmethod
+    def open(cls, path: str) -> Box | None:
+        """Map another's box; None when it is not there or not a box."""
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            if os.fstat(fd).st_size < SIZE:
+                return None
+            mapped = mmap.mmap(fd, SIZE)
+        finally:
+            os.close(fd)
+        if _HEAD.unpack_from(mapped, 0)[:2] != (MAGIC, VERSION):
+            mapped.close()
+            return None
+        return cls(path, mapped)
+
+    def close(self) -> None:
+        """Unmap."""
+        self._map.close()
+
+    # -- identity ------------------------------------------------------------------------------------------------
+
+    @property
+    def kind(self) -> int:
+        """One of the KIND_ numbers."""
+        return int(_HEAD.unpack_from(self._map, 0)[2])
+
+    @property
+    def identity(self) -> Identity:
+        """Whose box this is, now: the OS process may change while the process stays."""
+        number, reaper, os_pid, start, started_at = _IDENTITY.unpack_from(self._map, _IDENTITY_AT)
+        return Identity(number, reaper, OsProcess(os_pid, start), started_at)
+
+    def inhabit(self, process: OsProcess) -> None:
+        """Write down the OS process that lives here now."""
+        struct.pack_into("<QQ", self._map, _OS_PID_AT, process.pid, process.start)
+
+    @property
+    def name(self) -> str:
+        """The local name, or ''."""
+        return self._text(_NAME_AT)
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._set_text(_NAME_AT, _NAME_MAX, name)
+
+    @property
+    def label(self) -> str:
+        """What runs here, for people: a class's qualified name."""
+        return self._text(_LABEL_AT)
+
+    @label.setter
+    def label(self, label: str) -> None:
+        self._set_text(_LABEL_AT, _LABEL_MAX, label)
+
+    def _text(self, at: int) -> str:
+        (length,) = _U16.unpack_from(self._map, at)
+        return self._map[at + 2 : at + 2 + length].decode(errors="replace")
+
+    def _set_text(self, at: int, room: int, text: str) -> None:
+        data = text.encode(errors="replace")[:room]
+        self._map[at + 2 : at + 2 + len(data)] = data
+        _U16.pack_into(self._map, at, len(data))
+
+    # -- flags ---------------------------------------------------------------------------------------------------
+
+    def flag(self, which: int) -> int:
+        """Read a flag byte."""
+        return self._map[which]
+
+    def set_flag(self, which: int, value: int = 1) -> None:
+        """Write a flag byte."""
+        self._map[which] = value
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    def enter_callback(self, now: float, handled: int, message: bytes) -> None:
+        """Note that a callback begins, and the message it is given."""
+        mapped = self._map
+        if len(message) > _HAND_MAX:
+            message = message[:_HAND_MAX]
+        end = _HAND_AT + 2 + len(message)
+        mapped[_HAND_AT:end] = len(message).to_bytes(2, "little") + message
+        _HOT.pack_into(mapped, _HOT_AT, now, handled)
+
+    def leave_callback(self) -> None:
+        """Note that the loop is idle again."""
+        _F64.pack_into(self._map, _HOT_AT, 0.0)
+
+    @property
+    def busy_since(self) -> float:
+        """The monotonic time at which the running callback began; 0.0 when idle."""
+        return float(_F64.unpack_from(self._map, _HOT_AT)[0])
+
+    @property
+    def handled(self) -> int:
+        """How many messages were handed to callbacks."""
+        return int(_U64.unpack_from(self._map, _HOT_AT + 8)[0])
+
+    @property
+    def message_in_hand(self) -> bytes | None:
+        """The first bytes of the message whose callback runs (or ran when the process died)."""
+        if self.busy_since == 0.0:
+            return None
+        (length,) = _U16.unpack_from(self._map, _HAND_AT)
+        return self._map[_HAND_AT + 2 : _HAND_AT + 2 + min(length, _HAND_MAX)]
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that were read from the mailbox and not yet handled."""
+        return int(_U64.unpack_from(self._map, _QUEUED_AT)[0])
+
+    @queued_bytes.setter
+    def queued_bytes(self, size: int) -> None:
+        _U64.pack_into(self._map, _QUEUED_AT, size)
+
+    @property
+    def mailbox_limit(self) -> int:
+        """How many bytes may wait before a sender finds the mailbox full; 0 means no limit but the pipe's."""
+        return int(_U64.unpack_from(self._map, _LIMIT_AT)[0])
+
+    @mailbox_limit.setter
+    def mailbox_limit(self, size: int) -> None:
+        _U64.pack_into(self._map, _LIMIT_AT, size)
+
+    @property
+    def garbage(self) -> int:
+        """How many pieces in the mailbox were no frames of ours."""
+        return int(_U64.unpack_from(self._map, _GARBAGE_AT)[0])
+
+    def count_garbage(self) -> None:
+        """Count one such piece."""
+        _U64.pack_into(self._map, _GARBAGE_AT, self.garbage + 1)
+
+    # -- last words and verdict ------------------------------------------------------------------------------------
+
+    def speak(self, words: bytes, elsewhere: str) -> None:
+        """Write the last words; what is too long for the box goes into the file `elsewhere`."""
+        self._write_long(_WORDS_AT, _WORDS_MAX, words, elsewhere)
+        self._map[SPOKEN] = 1
+
+    def last_words(self, elsewhere: str) -> bytes | None:
+        """Read the last words; None when the process went without one."""
+        return self._read_long(_WORDS_AT, elsewhere) if self._map[SPOKEN] else None
+
+    def judge(self, verdict: bytes, elsewhere: str) -> None:
+        """Write the reaper's verdict. From now on a watcher may conclude."""
+        self._write_long(_VERDICT_AT, _VERDICT_MAX, verdict, elsewhere)
+        self._map[JUDGED] = 1
+
+    def verdict(self, elsewhere: str) -> bytes | None:
+        """Read the verdict; None before there is one."""
+        return self._read_long(_VERDICT_AT, elsewhere) if self._map[JUDGED] else None
+
+    def _write_long(self, at: int, room: int, data: bytes, elsewhere: str) -> None:
+        if len(data) > room:
+            fd = os.open(elsewhere, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with open(fd, "wb") as file:
+                file.write(data)
+            _U32.pack_into(self._map, at, _ELSEWHERE)
+            return
+        self._map[at + 4 : at + 4 + len(data)] = data
+        _U32.pack_into(self._map, at, len(data))
+
+    def _read_long(self, at: int, elsewhere: str) -> bytes:
+        (length,) = _U32.unpack_from(self._map, at)
+        if length != _ELSEWHERE:
+            return self._map[at + 4 : at + 4 + length]
+        try:
+            with open(elsewhere, "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return b""

@@ -1,0 +1,208 @@
+"""A node's runtime directory: where everything lies, who may read it, room for it, its one lock.
+
+<base>/<node>/           0700, this user's alone
+    node                 who runs here (name, incarnation, OS processes), msgpack
+    names/<name>         link to the id of the process that has the name; flock on this directory is
+                         the one lock of a node, freed by the kernel when its holder dies
+    p/<id>.box .in .ctl  black box, mailbox and control lane of a process
+    seg/                 large terms under way          defs/     classes that cannot be imported
+    deaths/              what `why` shows               log       reports on their way to the program
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SUBDIRECTORIES = ("names", "p", "seg", "defs", "deaths")
+
+
+class DirectoryUnusable(OSError):
+    """A runtime directory cannot be used; the text says which, why and what to do."""
+
+
+def base_directory() -> Path:
+    """Give the directory under which this user's nodes live: see `OTP_RUNTIME_DIR`."""
+    if chosen := os.environ.get("OTP_RUNTIME_DIR"):
+        return Path(chosen)
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(runtime) / "otp_runtime"
+    shared = Path("/dev/shm")  # noqa: S108 - a directory of our own in it, 0700 and checked
+    parent = shared if os.access(shared, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+    return parent / f"otp_runtime-{os.getuid()}"
+
+
+def ensure_private(path: Path) -> Path:
+    """Make `path` a directory of this user alone, or raise `DirectoryUnusable`."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_private(path)
+    except FileExistsError as error:
+        msg = f"{path} is not a directory; remove it or set OTP_RUNTIME_DIR to another one"
+        raise DirectoryUnusable(errno.ENOTDIR, msg) from error
+    except OSError as error:
+        if isinstance(error, DirectoryUnusable):
+            raise
+        msg = f"cannot make {path}: {error.strerror}; set OTP_RUNTIME_DIR to a directory with room that you own"
+        raise DirectoryUnusable(error.errno, msg) from error
+    return path
+
+
+def check_private(path: Path) -> None:
+    """Raise `DirectoryUnusable` unless `path` is a real directory that only this user can enter."""
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        msg = f"{path} is not a directory (a link is not followed); remove it or set OTP_RUNTIME_DIR"
+        raise DirectoryUnusable(errno.ENOTDIR, msg)
+    if status.st_uid != os.geteuid():
+        msg = (
+            f"{path} belongs to user {status.st_uid}, you are {os.geteuid()}: nothing of another user is read or "
+            "written; set OTP_RUNTIME_DIR to a directory of yours"
+        )
+        raise DirectoryUnusable(errno.EPERM, msg)
+    if status.st_mode & 0o077:
+        msg = f"{path} can be entered by others (mode {status.st_mode & 0o777:o}); chmod 700 it"
+        raise DirectoryUnusable(errno.EPERM, msg)
+
+
+def reserve(fd: int, size: int, path: str) -> None:
+    """Reserve the blocks of a file that will be mapped: a sparse one dies of SIGBUS on a full disk."""
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        msg = f"no room for {size} bytes of {path}; make room or set OTP_RUNTIME_DIR"
+        raise DirectoryUnusable(errno.ENOSPC, msg) from error
+
+
+class NodeDirectory:
+    """The paths of one node, and its lock."""
+
+    def __init__(self, path: Path | str) -> None:
+        """Name the directory; `create` makes it."""
+        self.path = Path(path)
+        self._root = str(path)
+        self._lock_fd = -1
+
+    def create(self) -> None:
+        """Make the directory and its parts; raises `FileExistsError` when it is there."""
+        try:
+            self.path.mkdir(mode=0o700)
+            for name in SUBDIRECTORIES:
+                (self.path / name).mkdir(mode=0o700)
+            fd = os.open(f"{self._root}/next_id", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            try:
+                reserve(fd, 8, f"{self._root}/next_id")
+                os.pwrite(fd, (1).to_bytes(8, "little"), 0)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            if isinstance(error, FileExistsError | DirectoryUnusable):
+                raise
+            msg = f"cannot make {self.path}: {error.strerror}; set OTP_RUNTIME_DIR to a directory with room"
+            raise DirectoryUnusable(error.errno, msg) from error
+
+    def remove(self) -> None:
+        """Remove the directory and all in it."""
+        shutil.rmtree(self._root, ignore_errors=True)
+
+    def box(self, process_id: int) -> str:
+        """Give the path of a process's black box."""
+        return f"{self._root}/p/{process_id}.box"
+
+    def mailbox(self, process_id: int) -> str:
+        """Give the path of a process's mailbox."""
+        return f"{self._root}/p/{process_id}.in"
+
+    def lane(self, process_id: int) -> str:
+        """Give the path of a process's control lane."""
+        return f"{self._root}/p/{process_id}.ctl"
+
+    def words(self, process_id: int) -> str:
+        """Give the path of last words that were too long for the box."""
+        return f"{self._root}/p/{process_id}.words"
+
+    def native_stack(self, process_id: int) -> str:
+        """Give the path of the file that `faulthandler` writes to in a native crash."""
+        return f"{self._root}/p/{process_id}.fault"
+
+    def name_link(self, file_name: str) -> str:
+        """Give the path of a name's link."""
+        return f"{self._root}/names/{file_name}"
+
+    def segment(self, receiver: int, sender: int, number: int) -> str:
+        """Give the path of a large term under way."""
+        return f"{self._root}/seg/{receiver}.{sender}.{number}"
+
+    def definition(self, digest: str) -> str:
+        """Give the path of a class that cannot be imported."""
+        return f"{self._root}/defs/{digest}"
+
+    @property
+    def deaths(self) -> Path:
+        """The directory of death records."""
+        return self.path / "deaths"
+
+    @property
+    def log(self) -> str:
+        """The FIFO of reports on their way to the program's `logging`."""
+        return f"{self._root}/log"
+
+    def process_ids(self) -> list[int]:
+        """Give the ids of all processes whose box is here, the dead that are kept included."""
+        return sorted(int(name[:-4]) for name in os.listdir(f"{self._root}/p") if name.endswith(".box"))
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the node's one lock. Never fork while holding it: the kernel frees it only with its last holder."""
+        fd = os.open(f"{self._root}/names", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def next_id(self) -> int:
+        """Give a process id that this node has never given before."""
+        with self.lock():
+            fd = os.open(f"{self._root}/next_id", os.O_RDWR | os.O_CLOEXEC)
+            try:
+                number = int.from_bytes(os.pread(fd, 8, 0), "little")
+                os.pwrite(fd, (number + 1).to_bytes(8, "little"), 0)
+            finally:
+                os.close(fd)
+        return number
+
+    def make_mailbox(self, process_id: int) -> None:
+        """Make the mailbox and the control lane of a process."""
+        os.mkfifo(self.mailbox(process_id), 0o600)
+        os.mkfifo(self.lane(process_id), 0o600)
+
+    def forget_mailbox(self, process_id: int) -> None:
+        """Remove what a dead process can no longer use; its box stays."""
+        for path in (self.mailbox(process_id), self.lane(process_id)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        prefix = f"{process_id}."
+        for name in os.listdir(f"{self._root}/seg"):
+            if name.startswith(prefix):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{self._root}/seg/{name}")
+
+    def forget(self, process_id: int) -> None:
+        """Remove all that is left of a dead process."""
+        self.forget_mailbox(process_id)
+        for path in (self.box(process_id), self.words(process_id), self.native_stack(process_id)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)

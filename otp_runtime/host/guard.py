@@ -1,0 +1,105 @@
+"""The guard: does nothing but watch. Ends what is left of a node and removes its directory.
+
+    program ──spawns──► guard (child subreaper) ──forks──► launcher ──forks──► roots ──fork──► …
+
+When the program dies, the launcher stops its roots and ends; when the launcher ends, or does not within
+`PROGRAM_SECONDS`, everything that fell to the guard is given `ORPHAN_SECONDS`, killed and reaped. The guard's
+end is the end of the node: its directory is gone by then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib
+import os
+import select
+import signal
+import sys
+import time
+
+from otp_runtime.host import kernel
+from otp_runtime.host.directory import NodeDirectory
+
+PROGRAM_SECONDS = 1.4
+ORPHAN_SECONDS = 0.9
+READY_FD = 3
+
+
+def main(argv: list[str]) -> int:
+    """Guard the node in directory `argv[0]` for the program `argv[1]` that started at `argv[2]`.
+
+    `argv[3]` names the launcher's entry, `argv[4]` the supervisor's, as "module:function": what runs above
+    this floor is not imported by it.
+    """
+    path, program_pid, program_start, launcher_entry, supervisor_entry = argv
+    directory = NodeDirectory(path)
+    lock = os.open(f"{path}/guard", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    kernel.become_subreaper()
+    kernel.raise_descriptor_limit()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    me = kernel.own_process()
+    program = kernel.OsProcess(int(program_pid), int(program_start))
+    launcher_pid = os.fork()
+    if launcher_pid == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.close(lock)
+        _load(launcher_entry)(path, me, READY_FD, _load(supervisor_entry))
+        os._exit(1)
+    os.close(READY_FD)
+    _watch(program, launcher_pid)
+    _end_everything(launcher_pid)
+    directory.remove()
+    return 0
+
+
+def _load(entry: str) -> object:
+    module, _, function = entry.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def _watch(program: kernel.OsProcess, launcher_pid: int) -> None:
+    """Wait until the launcher is dead, or the program is and the launcher had its time."""
+    launcher = os.pidfd_open(launcher_pid)
+    poll = select.poll()
+    poll.register(launcher, select.POLLIN)
+    pidfd = kernel.open_pidfd(program)
+    if pidfd is not None:
+        poll.register(pidfd, select.POLLIN)
+    deadline: float | None = None if pidfd is not None else time.monotonic() + PROGRAM_SECONDS
+    while True:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+        ready = {fd for fd, _event in poll.poll(left)}
+        if launcher in ready or (deadline is not None and time.monotonic() >= deadline):
+            return
+        for fd in ready:
+            poll.unregister(fd)
+        if pidfd in ready and deadline is None:
+            deadline = time.monotonic() + PROGRAM_SECONDS
+
+
+def _end_everything(launcher_pid: int) -> None:
+    """Give what fell to the guard a moment, then kill and reap all of it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(launcher_pid, signal.SIGKILL)
+    deadline = time.monotonic() + ORPHAN_SECONDS
+    while kernel.children_of(os.getpid()):
+        if time.monotonic() >= deadline:
+            for os_pid in kernel.descendants_of(os.getpid()):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(os_pid, signal.SIGKILL)
+        _reap_within(0.02)
+
+
+def _reap_within(seconds: float) -> None:
+    """Reap whoever is dead; wait a moment for the next death."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    signal.sigtimedwait({signal.SIGCHLD}, seconds)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,237 @@
+"""The few Linux calls Python has no name for, and facts about OS processes read from ``/proc``.
+
+An OS process is never a bare number here: numbers are reused. It is a pid *and* its start time, and the
+order matters: open the pidfd first, compare start times second (`open_pidfd`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import os
+import platform
+import resource
+import select
+import signal
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+F_SETSIG = 10
+F_SETOWN_EX = 15
+F_OWNER_TID = 0
+
+LANE_SIGNAL = signal.SIGRTMIN + 5
+"""Sent by the kernel to the owner of a control lane when something was written to it."""
+
+PARENT_DEATH_SIGNAL = signal.SIGRTMIN + 6
+"""Sent by the kernel when the OS parent died; catchable, so that a trapping server can clean up."""
+
+OLDEST_KERNEL = (5, 4)
+
+
+class UnsupportedSystem(OSError):
+    """This machine lacks what the runtime stands on; the text says what."""
+
+
+class OsProcess(NamedTuple):
+    """An OS process: its number and the clock ticks after boot at which it started."""
+
+    pid: int
+    start: int
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc().prctl(option, value, 0, 0, 0) != 0:
+        errno = ctypes.get_errno()
+        raise OSError(errno, f"prctl({option}): {os.strerror(errno)}")
+
+
+def become_subreaper() -> None:
+    """Let orphaned descendants of this process fall to it, and not to init (prctl(2))."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(parent: OsProcess) -> bool:
+    """Ask for `PARENT_DEATH_SIGNAL` when the parent dies; False when it is dead already.
+
+    The signal follows the *thread* that forked, so fork only from a main thread. Compare with the parent
+    expected, never with 1: in a container the orphan's new parent may be anybody.
+    """
+    _prctl(PR_SET_PDEATHSIG, PARENT_DEATH_SIGNAL)
+    return os.getppid() == parent.pid
+
+
+def check_system() -> None:
+    """Raise `UnsupportedSystem` unless this is Linux >= 5.4 with Python >= 3.11 and a usable /proc."""
+    if sys.platform != "linux":
+        msg = f"otp_runtime needs Linux >= 5.4 (pidfd, child subreapers); this is {sys.platform}"
+        raise UnsupportedSystem(msg)
+    version = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2] if part.isdigit())
+    if version < OLDEST_KERNEL:
+        msg = f"otp_runtime needs Linux >= 5.4; this kernel is {platform.release()}"
+        raise UnsupportedSystem(msg)
+    if not Path("/proc/self/stat").exists():
+        msg = "otp_runtime needs /proc; mount it (mount -t proc proc /proc)"
+        raise UnsupportedSystem(msg)
+
+
+def start_time(pid: int) -> int | None:
+    """Give the start time of `pid` in clock ticks after boot; None when there is no such process."""
+    fields = _stat_fields(pid)
+    return None if fields is None else int(fields[19])
+
+
+def own_process() -> OsProcess:
+    """Give this process."""
+    pid = os.getpid()
+    return OsProcess(pid, start_time(pid) or 0)
+
+
+def zombie_status(pid: int) -> int | None:
+    """Give the wait status of a zombie (field 52 of its stat, readable by the same user), else None."""
+    fields = _stat_fields(pid)
+    if fields is None or fields[0] not in {"Z", "X"}:
+        return None
+    return int(fields[49])
+
+
+def is_stopped(pid: int) -> bool:
+    """Say whether `pid` is stopped by a signal or a tracer."""
+    fields = _stat_fields(pid)
+    return fields is not None and fields[0] in {"T", "t"}
+
+
+def _stat_fields(pid: int) -> list[str] | None:
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        text = os.read(fd, 4096)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    # the command may hold blanks and parentheses: the fields begin behind the last one
+    return text[text.rindex(b")") + 2 :].decode().split()
+
+
+def open_pidfd(process: OsProcess) -> int | None:
+    """Open a descriptor that becomes readable when `process` ends; None when it is gone."""
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return None
+    if start_time(process.pid) != process.start:
+        os.close(pidfd)
+        return None
+    return pidfd
+
+
+def has_ended(pidfd: int) -> bool:
+    """Say whether the process behind `pidfd` has ended (a zombie has)."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def send_signal(pidfd: int, signum: int) -> bool:
+    """Send a signal to the process behind `pidfd`; False when it is gone."""
+    try:
+        signal.pidfd_send_signal(pidfd, signum)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def children_of(pid: int) -> list[int]:
+    """Give the OS pids of the children of a single-threaded process, zombies included."""
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    except FileNotFoundError:
+        return _children_by_scan(pid)
+    return [int(word) for word in text.split()]
+
+
+def _children_by_scan(pid: int) -> list[int]:
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            fields = _stat_fields(int(entry))
+            if fields is not None and int(fields[1]) == pid:
+                found.append(int(entry))
+    return found
+
+
+def descendants_of(pid: int) -> list[int]:
+    """Give all descendants of `pid`, nearest first."""
+    by_parent: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            fields = _stat_fields(int(entry))
+            if fields is not None:
+                by_parent.setdefault(int(fields[1]), []).append(int(entry))
+    found: list[int] = []
+    front = [pid]
+    while front:
+        front = [child for parent in front for child in by_parent.get(parent, ())]
+        found += front
+    return found
+
+
+def raise_descriptor_limit() -> None:
+    """Lift the soft limit of open files to the hard one: a node of many servers needs many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def close_all_but(keep: set[int]) -> None:
+    """Close every descriptor above the standard three that is not in `keep`."""
+    low = 3
+    for fd in sorted(keep):
+        if fd >= low:
+            os.closerange(low, fd)
+            low = fd + 1
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    os.closerange(low, max(low, limit if limit > 0 else 1 << 20))
+
+
+def own_oom_score(adjust: int) -> None:
+    """Make the kernel's OOM killer take this process earlier; best effort."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write(str(adjust))
+
+
+def oom_kills() -> int:
+    """Count the OOM kills in this process's memory cgroup so far; 0 where the kernel does not tell."""
+    for path in _oom_files():
+        with contextlib.suppress(OSError):
+            for line in Path(path).read_text(encoding="ascii").splitlines():
+                key, _, value = line.partition(" ")
+                if key == "oom_kill":
+                    return int(value)
+    return 0
+
+
+@functools.cache
+def _oom_files() -> tuple[str, ...]:
+    paths = []
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+            number, controllers, path = line.split(":", 2)
+            if number == "0":
+                paths.append(f"/sys/fs/cgroup{path}/memory.events")
+            elif "memory" in controllers.split(","):
+                paths.append(f"/sys/fs/cgroup/memory{path}/memory.oom_control")
+    return tuple(paths)

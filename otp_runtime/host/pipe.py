@@ -1,0 +1,187 @@
+"""Frames: how bytes travel through a mailbox.
+
+    magic 0xC1 | kind | length of the whole frame (u16) | payload          at most PIPE_BUF bytes
+
+Every frame is written by ONE write of at most PIPE_BUF bytes, which the kernel makes atomic (pipe(7)): a
+writer that is killed leaves the frame in the pipe or not, never half of it. No lock is there to be left
+held. 0xC1 is the one byte that msgpack never uses, so what is no frame of ours is found at once: the reader
+skips to the next frame, counts, and goes on.
+
+A payload too large for one frame travels as WHOLE frames do, in parts: sender, message number, part n of m.
+One such term at a time per sender and receiver; a part with a new message number drops that sender's
+unfinished one. From `SEGMENT_FROM` bytes the payload lies in a file of the node's directory (memory, where
+that is a tmpfs) and the frame only names it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import Final
+
+MAGIC: Final = 0xC1
+WHOLE, PART, SEGMENT, ABORT = range(4)
+
+_HEADER = struct.Struct("<BBH")
+_PART = struct.Struct("<QIII")
+FRAME_MAX = 4096
+PAYLOAD_MAX = FRAME_MAX - _HEADER.size
+_PART_DATA = PAYLOAD_MAX - _PART.size
+READ_SIZE = 65536
+SEGMENT_FROM = 512 * 1024
+TERM_MAX = 1 << 30
+
+_pack_header = _HEADER.pack
+_unpack_header = _HEADER.unpack_from
+
+
+def whole(payload: bytes) -> bytes:
+    """Make the frame of a payload that fits into one."""
+    return _pack_header(MAGIC, WHOLE, len(payload) + 4) + payload
+
+
+def parts(payload: bytes, sender: int, number: int) -> list[bytes]:
+    """Cut a payload into the frames in which it travels."""
+    count = -(-len(payload) // _PART_DATA)
+    frames = []
+    for index in range(count):
+        data = payload[index * _PART_DATA : (index + 1) * _PART_DATA]
+        head = _pack_header(MAGIC, PART, 4 + _PART.size + len(data))
+        frames.append(head + _PART.pack(sender, number, index, count) + data)
+    return frames
+
+
+def segment(path: str) -> bytes:
+    """Make the frame that names a segment."""
+    data = os.path.basename(path).encode()
+    return _pack_header(MAGIC, SEGMENT, len(data) + 4) + data
+
+
+def abort(sender: int) -> bytes:
+    """Make the frame that drops a sender's unfinished term."""
+    return _pack_header(MAGIC, ABORT, 12) + sender.to_bytes(8, "little")
+
+
+class Unframer:
+    """Turns what was read from a mailbox into payloads, one reader's memory of unfinished terms included."""
+
+    __slots__ = ("_half", "_partial", "garbage", "segments")
+
+    def __init__(self, segments: str) -> None:
+        """`segments` is the directory in which segments lie."""
+        self.segments = segments
+        self.garbage = 0
+        self._half = b""
+        self._partial: dict[int, tuple[int, int, list[bytes]]] = {}
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Give the payloads that `chunk` completes, in order. Never raises for what the bytes are."""
+        size = len(chunk)
+        if not self._half and size >= 4:
+            magic, kind, length = _unpack_header(chunk, 0)
+            if magic == MAGIC and length == size and kind == WHOLE:
+                return [chunk[4:]]
+        if self._half:
+            chunk = self._half + chunk
+            size = len(chunk)
+            self._half = b""
+        found: list[bytes] = []
+        at = 0
+        while at < size:
+            if size - at < 4:
+                at = self._rest(chunk, at)
+                break
+            magic, kind, length = _unpack_header(chunk, at)
+            if magic != MAGIC or kind > ABORT or not 4 <= length <= FRAME_MAX:
+                at = self._skip(chunk, at)
+                continue
+            end = at + length
+            if end > size:
+                at = self._rest(chunk, at)
+                continue
+            if kind == WHOLE:
+                found.append(chunk[at + 4 : end])
+            else:
+                self._special(kind, chunk[at + 4 : end], found)
+            at = end
+        return found
+
+    def _rest(self, chunk: bytes, at: int) -> int:
+        """Keep the beginning of a frame that a full read cut; anything else that is cut is garbage."""
+        if len(chunk) >= READ_SIZE:
+            self._half = chunk[at:]
+            return len(chunk)
+        return self._skip(chunk, at)
+
+    def _skip(self, chunk: bytes, at: int) -> int:
+        self.garbage += 1
+        after = chunk.find(MAGIC, at + 1)
+        return len(chunk) if after < 0 else after
+
+    def _special(self, kind: int, data: bytes, found: list[bytes]) -> None:
+        if kind == SEGMENT:
+            payload = self._read_segment(data)
+        elif kind == ABORT:
+            self._partial.pop(int.from_bytes(data[:8], "little"), None)
+            return
+        else:
+            payload = self._join(data)
+            if payload is None:
+                return
+        if payload:
+            found.append(payload)
+        else:
+            self.garbage += 1
+
+    def _join(self, data: bytes) -> bytes | None:
+        if len(data) < _PART.size:
+            return b""
+        sender, number, index, count = _PART.unpack_from(data)
+        known = self._partial.get(sender)
+        if index == 0 and 0 < count <= TERM_MAX // _PART_DATA:
+            known = self._partial[sender] = (number, count, [])
+        if known is None or known[0] != number or known[1] != count or len(known[2]) != index:
+            self._partial.pop(sender, None)
+            return b""
+        known[2].append(data[_PART.size :])
+        if index + 1 < count:
+            return None
+        del self._partial[sender]
+        return b"".join(known[2])
+
+    def _read_segment(self, data: bytes) -> bytes:
+        name = data.decode("ascii", errors="replace")
+        if "/" in name:
+            return b""
+        path = f"{self.segments}/{name}"
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except (OSError, ValueError):
+            return b""
+        with open(fd, "rb", buffering=0) as file:
+            payload = file.readall()
+        os.unlink(path)
+        return payload
+
+    def forget(self, sender: int) -> None:
+        """Drop the unfinished term of a sender that died."""
+        self._partial.pop(sender, None)
+
+
+def write_segment(path: str, payload: bytes) -> bool:
+    """Lay a payload into a segment; False when there is no room (it then travels in frames)."""
+    draft = f"{path}~"
+    try:
+        fd = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return False
+    try:
+        with open(fd, "wb", buffering=0) as file:
+            view = memoryview(payload)
+            while view:
+                view = view[file.write(view) or 0 :]
+        os.rename(draft, path)
+    except OSError:
+        os.unlink(draft)
+        return False
+    return True

@@ -1,0 +1,326 @@
+"""The first moments of a new process, and its last.
+
+    supervisor or launcher                        the new process
+    ──────────────────────                        ───────────────
+    box, mailbox, boot pipe, fork ──────────────► closes what is not its own, asks to die with its parent,
+                                                  opens its mailbox, links
+    (serves others meanwhile)                     runs the start function: name, then `init`
+    boot pipe: ok | ignore | error  ◄──────────── one word, then the loop
+    ... pidfd: reads the last words ◄──────────── last words into the box, flushes what it owes, _exit
+
+"Spawned" is not "ready": only the word in the boot pipe makes a process started.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import faulthandler
+import logging
+import os
+import signal
+import struct
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from otp_runtime.errors import CodecError, ExitWith
+from otp_runtime.host import box as boxes
+from otp_runtime.host import kernel
+from otp_runtime.process import current, reports
+from otp_runtime.process.context import Context, ExitSignal
+from otp_runtime.terms.reason import Exited, crash_of, is_abnormal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otp_runtime.host.box import Box
+    from otp_runtime.process.handle import NodeHandle
+    from otp_runtime.process.job import Job
+
+LENGTH = struct.Struct("<I")
+SHOWN_MAX = 20_000
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_STANDARD_LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
+
+slot: Slot | None = None
+"""Set while a start function runs: the first start of the library that it reaches takes it."""
+
+
+class Become(BaseException):
+    """Raised by the first `start_link` in a new process: unwinds the start function and runs the server."""
+
+    def __init__(self, run: Callable[[Context, Boot], Any]) -> None:
+        """`run` is the server: its init, its loop; it gives the exit reason."""
+        super().__init__()
+        self.run = run
+
+
+class BecomeSupervisor(BaseException):
+    """Raised by the first start of a supervisor in a new process, which has served its purpose with that.
+
+    A supervisor runs library code only, and this process has run a user's. It hands the finished specification to
+    its OS parent as data and ends; the parent forks the supervisor from itself.
+    """
+
+    def __init__(self, data: Any) -> None:
+        """`data` is what the supervisor's process is given."""
+        super().__init__()
+        self.data = data
+
+
+class Ignored(BaseException):
+    """Raised by a start that chose not to start."""
+
+
+class BadReturn(BaseException):
+    """Raised by a start whose `init` returned what it may not."""
+
+    def __init__(self, reason: Any) -> None:
+        """`reason` is the exit reason."""
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Slot:
+    """The one chance of a start function to turn its process into a server."""
+
+    def __init__(self) -> None:
+        """Open."""
+        self.taken = False
+
+    def take(self) -> bool:
+        """Take it; False when it is taken."""
+        taken, self.taken = self.taken, True
+        return not taken
+
+
+def take_slot() -> bool:
+    """Say whether the start that was just reached must happen in this very process."""
+    return slot is not None and slot.take()
+
+
+class Boot:
+    """The new process's end of the boot pipe."""
+
+    def __init__(self, node: NodeHandle, fd: int) -> None:
+        """Write to `fd`."""
+        self._node = node
+        self._fd = fd
+
+    def limit(self, seconds: float) -> None:
+        """Ask to be killed when `init` takes longer."""
+        self._write(["limit", seconds])
+
+    def say(self, *word: Any) -> None:
+        """Say how the start went: "ok", "ignore", "error" and the reason, "supervisor" and its data."""
+        if self._fd >= 0:
+            self._write(list(word))
+            os.close(self._fd)
+            self._fd = -1
+
+    def _write(self, word: list[Any]) -> None:
+        data = self._node.codec.encode(word)
+        view = memoryview(LENGTH.pack(len(data)) + data)
+        with contextlib.suppress(BrokenPipeError):
+            while view:
+                view = view[os.write(self._fd, view) :]
+
+
+# -- birth -------------------------------------------------------------------------------------------------------------
+
+
+def run_child(
+    node: NodeHandle, job: Job, box: Box, reaper: kernel.OsProcess, boot_fd: int, serve_supervisor: Callable[..., Any]
+) -> NoReturn:
+    """Be the child of a fork: set up, do the job, end. Never returns."""
+    status = 1
+    try:
+        identity = box.identity
+        _take_over(node, job, box, reaper, boot_fd)
+        context = Context(node, identity.id, box, is_program=False, parent=job.parent)
+        current.enter(node)
+        current.become(context)
+        context.interrupts = True
+        _listen_to_signals(context, reaper)
+        boot = Boot(node, boot_fd)
+        reason = _live(context, boot, job, serve_supervisor)
+        status = end(context, boot, reason)
+    except BaseException as error:  # noqa: BLE001 - the last line before _exit: report, whatever it is
+        with contextlib.suppress(BaseException):
+            node.warn(f"internal error in a new process, please report it:\n{crash_of(error).traceback}")
+    finally:
+        os._exit(status)
+
+
+def _take_over(node: NodeHandle, job: Job, box: Box, reaper: kernel.OsProcess, boot_fd: int) -> None:
+    kernel.close_all_but({boot_fd})
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, kernel.LANE_SIGNAL):
+        signal.signal(number, signal.SIG_DFL)
+    box.inhabit(kernel.own_process())
+    kernel.become_subreaper()
+    if job.mode != "supervisor":
+        kernel.own_oom_score(500)
+        sys.path[:] = job.path or sys.path
+        _forward_logging(node, job, box)
+        with contextlib.suppress(OSError):
+            fault = os.open(
+                node.directory.native_stack(box.identity.id), os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600
+            )
+            faulthandler.enable(fault, all_threads=True)
+    if not kernel.die_with_parent(reaper):
+        os._exit(1)
+
+
+def _forward_logging(node: NodeHandle, job: Job, box: Box) -> None:
+    root = logging.getLogger()
+    root.handlers[:] = [
+        reports.ForwardHandler(node.directory, job.name or job.label, f"<{box.identity.id}@{node.name}>")
+    ]
+    root.setLevel(job.log_level)
+
+
+def _listen_to_signals(context: Context, reaper: kernel.OsProcess) -> None:
+    """Let the control lane and the death of the OS parent interrupt what the main thread is doing."""
+
+    def on_lane(_number: int, frame: Any) -> None:
+        context.read_lane()
+        if context.doomed is not None and is_users_code(frame):
+            _interrupt(context)
+
+    def on_parent_death(_number: int, frame: Any) -> None:
+        if os.getppid() == reaper.pid:
+            return
+        context.arrive_exit(context.parent, "killed", by_link=False)
+        if context.doomed is not None and is_users_code(frame):
+            _interrupt(context)
+
+    import fcntl
+    import threading
+
+    signal.signal(kernel.LANE_SIGNAL, on_lane)
+    signal.signal(kernel.PARENT_DEATH_SIGNAL, on_parent_death)
+    fcntl.fcntl(context.lane_fd, kernel.F_SETSIG, int(kernel.LANE_SIGNAL))
+    owner = struct.pack("ii", kernel.F_OWNER_TID, threading.get_native_id())
+    fcntl.fcntl(context.lane_fd, kernel.F_SETOWN_EX, owner)
+    flags = fcntl.fcntl(context.lane_fd, fcntl.F_GETFL)
+    fcntl.fcntl(context.lane_fd, fcntl.F_SETFL, flags | os.O_ASYNC)
+    context.read_lane()
+
+
+def _interrupt(context: Context) -> NoReturn:
+    assert context.doomed is not None
+    context.interrupts = False
+    raise ExitSignal(context.doomed[0])
+
+
+def is_users_code(frame: Any) -> bool:
+    """Say whether user code is what a signal interrupted: the first frame that is not the standard library's."""
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name.startswith(_PACKAGE):
+            return False
+        if not name.startswith((_STANDARD_LIBRARY, "<frozen")) or "site-packages" in name:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _live(context: Context, boot: Boot, job: Job, serve_supervisor: Callable[..., Any]) -> Any:
+    """Do the job; give the exit reason."""
+    global slot  # noqa: PLW0603 - a process starts once
+    try:
+        for other in job.links:
+            context.link_back(other)
+        if job.mode == "supervisor":
+            return serve_supervisor(context, boot, context.codec.decode(job.body))
+        if job.mode == "plain":
+            boot.say("ok")
+            function, args, kwargs = context.node.unseal(job.body)
+            function(*args, **kwargs)
+            return "normal"
+        slot = Slot()
+        try:
+            function, args, kwargs = context.node.unseal(job.body)
+            result = function(*args, **kwargs)
+        finally:
+            slot = None
+    except Become as server:
+        return server.run(context, boot)
+    except Ignored:
+        boot.say("ignore")
+        return "normal"
+    except BecomeSupervisor as supervisor:
+        boot.say("supervisor", supervisor.data)
+        return "normal"
+    except BaseException as error:  # noqa: BLE001 - whatever ends a process is its exit reason
+        reason = reason_of(error, context)
+        boot.say("error", reason)
+        note_words(context, error)
+        return reason
+    boot.say(*(("ignore",) if result is None else ("error", ("bad_return_value", result))))
+    return "normal"
+
+
+def reason_of(error: BaseException, context: Context) -> Any:
+    """Translate what unwound a process into its exit reason."""
+    if context.doomed is not None and isinstance(error, ExitSignal):
+        return context.doomed[0]
+    match error:
+        case ExitSignal(reason=reason) | ExitWith(reason=reason) | BadReturn(reason=reason):
+            return reason
+        case SystemExit(code=code):
+            if code is None or code == 0:
+                return "normal"
+            return Exited(code & 0xFF if isinstance(code, int) else 1)
+        case _:
+            return crash_of(error)
+
+
+# -- death -------------------------------------------------------------------------------------------------------------
+
+words: dict[str, Any] = {}
+"""What this process will say of itself beside its reason: the message it was handling, its state, a traceback."""
+
+
+def note_words(context: Context, error: BaseException | None, **more: str) -> None:
+    """Remember, for the last words, what ended this process."""
+    words.update({key: value[:SHOWN_MAX] for key, value in more.items()})
+    if isinstance(error, SystemExit) and isinstance(error.code, str):
+        words["text"] = error.code[:SHOWN_MAX]
+    if error is not None and not isinstance(error, ExitSignal):
+        words["traceback"] = crash_of(error).traceback[-SHOWN_MAX:]
+
+
+def end(context: Context, boot: Boot, reason: Any) -> int:
+    """Say the last words, pay what is owed, give the exit code."""
+    signal.signal(kernel.LANE_SIGNAL, signal.SIG_IGN)
+    directory = context.directory
+    try:
+        data = context.codec.encode({"reason": reason, **words}, "reason")
+    except CodecError:
+        data = context.codec.encode({"reason": _sendable(reason), **words})
+    try:
+        context.box.speak(data, directory.words(context.id))
+    except OSError:
+        context.box.speak(context.codec.encode({"reason": _short(reason)}), directory.words(context.id))
+    boot.say("error", reason)
+    context.linger()
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    return int(is_abnormal(reason))
+
+
+def _sendable(reason: Any) -> Any:
+    if isinstance(reason, tuple):
+        return tuple(part if isinstance(part, str) else repr(part) for part in reason)
+    return repr(reason)
+
+
+def _short(reason: Any) -> Any:
+    return reason if isinstance(reason, str) and len(reason) < 200 else repr(reason)[:2000]
+
+
+__all__ = ["Become", "BecomeSupervisor", "Boot", "boxes", "end", "note_words", "reason_of", "run_child", "take_slot"]

@@ -1,0 +1,104 @@
+"""The caller's side of a request: `Client`, and the wait for a reply."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from otp_runtime.core import messages as wire
+from otp_runtime.errors import CallingSelf, CallTimeout, CodecError, MailboxFull, ServerDown
+from otp_runtime.host import pipe, poller
+from otp_runtime.process import names
+from otp_runtime.process.context import Context, ExitSignal, Slot
+from otp_runtime.process.current import current
+from otp_runtime.terms.pid import Pid
+
+if TYPE_CHECKING:
+    from otp_runtime.process.peers import Peer
+
+V = TypeVar("V")
+
+SHORT_WAIT_SECONDS = 300e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Client(Generic[V]):
+    """Who asked: what `handle_call` is given, and `GenServer.reply` takes. Can be sent and kept."""
+
+    pid: Pid
+    serial: int
+
+
+def request(server: Any, message: Any, timeout: float | None, kind: int = wire.CALL) -> Any:
+    """Send a request and wait for its reply: the one call protocol of all behaviours."""
+    context = current()
+    started = poller.now()
+    deadline = None if timeout is None else started + timeout
+    peer = names.find(context, server, deadline, message)
+    if peer.id == context.id:
+        raise CallingSelf(server, message, 0.0)
+    slot = Slot(peer)
+    serial = context._serial = context._serial + 1
+    payload = _encode(context, kind, serial, message)
+    context.pending[serial] = slot
+    try:
+        if not (len(payload) <= pipe.PAYLOAD_MAX and not peer.outbox and peer.try_write(pipe.whole(payload))):
+            _transmit(context, peer, payload, deadline, server, message, started)
+        _await(context, slot, deadline)
+    finally:
+        del context.pending[serial]
+    if slot.done and slot.failure is None and slot.how == wire.VALUE:
+        return slot.value
+    return _failed(slot, server, message, started)
+
+
+def _encode(context: Context, kind: int, serial: int, message: Any) -> bytes:
+    try:
+        return context.codec.encode([kind, context.id, serial, message])
+    except CodecError:
+        context.codec.encode(message, "request")
+        raise
+
+
+def _transmit(
+    context: Context, peer: Peer, payload: bytes, deadline: float | None, server: Any, message: Any, started: float
+) -> None:
+    try:
+        context.transmit(peer, payload, deadline, policy=2 if peer.policy == 2 else 0)
+    except MailboxFull as error:
+        if peer.policy == 2:
+            raise
+        detail = "its mailbox is full"
+        raise CallTimeout(server, message, poller.now() - started, detail=detail) from error
+
+
+def _await(context: Context, slot: Slot, deadline: float | None) -> None:
+    """Wait for a reply: spin a little, then sleep."""
+    read = context.spinner.read
+    fd = context.fd
+    rounds = 0
+    while not slot.done:
+        chunk = read(fd, pipe.READ_SIZE)
+        if chunk is not None:
+            context.feed(chunk)
+            rounds += 1
+            if rounds & 63 or slot.done:
+                continue
+        now = poller.now()
+        left = None if deadline is None else deadline - now
+        if left is not None and left <= 0:
+            return
+        context.pump(left)
+        if slot.done and poller.now() - now < SHORT_WAIT_SECONDS:
+            context.spinner.reward()
+        if context.doomed is not None and not context.is_program:
+            raise ExitSignal(context.doomed[0])
+
+
+def _failed(slot: Slot, server: Any, message: Any, started: float) -> Any:
+    elapsed = poller.now() - started
+    if not slot.done:
+        raise CallTimeout(server, message, elapsed)
+    if slot.failure is not None:
+        raise ServerDown(slot.failure[0], server, message, elapsed)
+    raise slot.value

@@ -1,0 +1,590 @@
+"""What it is to be a process here: one mailbox, one loop that waits, the peers it knows, what it owes them.
+
+    who writes to me ──► mailbox FIFO ──► Unframer ──► envelope ──► inbox (deque)      replies go to their slot
+                         control lane ──► exit signals, links                          timers, deaths: made here
+
+A server has one context, its main thread's. A program has one per thread. Everything that waits (a call, a
+receive, the loop of a server) waits in `pump`, so whatever this process does, it drains its mailbox, sees
+deaths and flushes its outboxes meanwhile.
+
+How a death is concluded: the pidfd fires; what the dead had sent is read; the reaper's verdict is waited for
+(at most `VERDICT_SECONDS`); only then are callers failed, links broken and monitors told, in this order.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+from otp_runtime.core import messages as wire
+from otp_runtime.core.signals import Deliver, Die, on_exit_signal
+from otp_runtime.errors import CodecError, MailboxFull
+from otp_runtime.host import box as boxes
+from otp_runtime.host import kernel, pipe, poller
+from otp_runtime.process.peers import Peer, frames_for, open_peer
+from otp_runtime.terms.events import Down, Exit
+from otp_runtime.terms.pid import Pid, Ref
+from otp_runtime.terms.reason import Exited, Signalled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otp_runtime.host.box import Box
+    from otp_runtime.process.handle import NodeHandle
+
+VERDICT_SECONDS = 0.5
+DYING_POLL_SECONDS = 0.0005
+PEERS_MAX = 512
+LINGER_SECONDS = 1.0
+
+
+class ExitSignal(SystemExit):
+    """Unwinds a process that was sent an exit signal. Private: a program never raises or catches it.
+
+    A SystemExit, because asyncio swallows any other BaseException.
+    """
+
+    def __init__(self, reason: Any) -> None:
+        """Carry the exit reason."""
+        super().__init__(1)
+        self.reason = reason
+
+
+class Slot:
+    """Where the reply to one request will lie."""
+
+    __slots__ = ("done", "failure", "how", "on_done", "peer", "value")
+
+    def __init__(self, peer: Peer | None, on_done: Callable[[], None] | None = None) -> None:
+        """`on_done` is called once when the reply or the failure is there."""
+        self.peer = peer
+        self.done = False
+        self.how = wire.VALUE
+        self.value: Any = None
+        self.failure: Any = None
+        self.on_done = on_done
+
+    def deliver(self, how: int, value: Any) -> None:
+        """Take the reply."""
+        self.how = how
+        self.value = value
+        self._finish()
+
+    def fail(self, reason: Any) -> None:
+        """The peer died of `reason` without having replied."""
+        self.failure = (reason,)
+        self._finish()
+
+    def _finish(self) -> None:
+        self.done = True
+        if self.on_done is not None:
+            self.on_done()
+
+
+class Context:
+    """One process of this OS process."""
+
+    def __init__(self, node: NodeHandle, process_id: int, box: Box, *, is_program: bool, parent: int = 0) -> None:
+        """Open the mailbox and the lane of `process_id`, which were made before, and live in `box`."""
+        self.node = node
+        self.codec = node.codec
+        self.directory = node.directory
+        self.id = process_id
+        self.pid = Pid(node.name, process_id, node.incarnation)
+        self.parent = parent
+        self.box = box
+        self.is_program = is_program
+        self.trap_exit = is_program
+        box.set_flag(boxes.TRAP_EXIT, int(is_program))
+        self.inbox: collections.deque[tuple[bytes, wire.Envelope]] = collections.deque()
+        self.searched = 0
+        self.pending: dict[int, Slot] = {}
+        self.peers: dict[int, Peer] = {}
+        self.dying: dict[int, Peer] = {}
+        self.timers: dict[tuple[int, int], poller.TimerHandle] = {}
+        self.doomed: tuple[Any] | None = None
+        self.on_doom: Callable[[int, Any], None] | None = None
+        self.on_arrival: Callable[[], None] | None = None
+        self.interrupts = False
+        self.poller = poller.Poller()
+        self.spinner = poller.Spinner()
+        self._serial = 0
+        self._segment = 0
+        self._queued = 0
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        self.fd = os.open(self.directory.mailbox(process_id), flags)
+        # a write end of one's own, else the poller sees a hang-up whenever no sender has the mailbox open
+        self._own_end = os.open(self.directory.mailbox(process_id), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.lane_fd = os.open(self.directory.lane(process_id), flags)
+        self._own_lane_end = os.open(self.directory.lane(process_id), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.unframer = pipe.Unframer(f"{self.directory.path}/seg")
+        self._lane_unframer = pipe.Unframer(f"{self.directory.path}/seg")
+        self.poller.watch(self.fd, poller.READABLE, self._on_mailbox)
+        self.poller.watch(self.lane_fd, poller.READABLE, self._on_lane)
+
+    # -- identity --------------------------------------------------------------------------------------------------
+
+    def pid_of(self, process_id: int) -> Pid:
+        """Give the pid of a process of this node."""
+        return Pid(self.node.name, process_id, self.node.incarnation)
+
+    def next_serial(self) -> int:
+        """Give a number that this process has not used before."""
+        self._serial += 1
+        return self._serial
+
+    def make_ref(self) -> Ref:
+        """Make a reference, unique in the cluster."""
+        return Ref(self.node.name, self.node.incarnation, self.id, self.next_serial())
+
+    def set_trap_exit(self, flag: bool) -> bool:
+        """Trap exit signals or not; give the old value."""
+        old, self.trap_exit = self.trap_exit, flag
+        self.box.set_flag(boxes.TRAP_EXIT, int(flag))
+        return old
+
+    # -- peers -----------------------------------------------------------------------------------------------------
+
+    def peer(self, process_id: int) -> Peer | None:
+        """Give the peer of an id of this node; None when it is dead (judged) or never was."""
+        known = self.peers.get(process_id)
+        if known is not None:
+            return known
+        opened = open_peer(self.directory, self.pid_of(process_id))
+        if opened is None:
+            return None
+        if len(self.peers) >= PEERS_MAX:
+            self._forget_idle_peers()
+        self.peers[process_id] = opened
+        self.poller.watch(opened.pidfd, poller.READABLE, lambda _events: self._on_death(opened))
+        if opened.box.kind == boxes.KIND_THREAD:
+            # a thread has no pidfd of its own: its mailbox losing its reader only wakes, the box then tells
+            self.poller.watch(opened.fd, 0, lambda events: self._on_thread_end(opened, events))
+        return opened
+
+    def _forget_idle_peers(self) -> None:
+        asked = {id(slot.peer) for slot in self.pending.values()}
+        for peer in list(self.peers.values()):
+            if not peer.is_watched and id(peer) not in asked and peer.id not in self.dying:
+                self._drop_peer(peer)
+
+    def _drop_peer(self, peer: Peer) -> None:
+        self.peers.pop(peer.id, None)
+        self.dying.pop(peer.id, None)
+        self.poller.forget(peer.pidfd)
+        self.poller.forget(peer.fd)
+        peer.close()
+        peer.box.close()
+
+    # -- sending ---------------------------------------------------------------------------------------------------
+
+    def encode(self, kind: int, *fields: Any) -> bytes:
+        """Encode an envelope of small, known fields."""
+        return self.codec.encode([kind, *fields])
+
+    def transmit(self, peer: Peer, payload: bytes, deadline: float | None, *, policy: int = 0) -> None:
+        """Write a payload to a peer, waiting for room until `deadline`; raises `MailboxFull`.
+
+        To a dead peer nothing is written and nothing raised: its death is told elsewhere.
+        """
+        if len(payload) <= pipe.PAYLOAD_MAX and not peer.outbox and not peer.aborting and not peer.box.mailbox_limit:
+            if peer.try_write(pipe.whole(payload)):
+                return
+        self._transmit_slowly(peer, payload, deadline, policy)
+
+    def _transmit_slowly(self, peer: Peer, payload: bytes, deadline: float | None, policy: int) -> None:
+        started = poller.now()
+        while peer.is_full() and self.peers.get(peer.id) is peer:
+            if policy and self._refuse(peer, policy):
+                return
+            self._wait_for_room(peer, deadline, started)
+        self._segment += 1
+        frames = frames_for(self.directory, payload, self.id, peer.id, self._segment)
+        if peer.aborting:
+            frames.insert(0, pipe.abort(self.id))
+            peer.aborting = False
+        outbox = peer.outbox
+        before = len(outbox)
+        outbox.extend(frames)
+        self._flush(peer)
+        if policy and len(outbox) >= before + len(frames) and outbox and self._refuse(peer, policy, frames):
+            return
+        try:
+            while outbox and self.peers.get(peer.id) is peer:
+                self._wait_for_room(peer, deadline, started)
+        except MailboxFull:
+            self._withdraw(peer, frames)
+            raise
+
+    def _refuse(self, peer: Peer, policy: int, frames: list[bytes] | None = None) -> bool:
+        """Apply the receiver's overflow policy to a message it has no room for."""
+        if frames is not None:
+            self._withdraw(peer, frames)
+        if boxes.OVERFLOW_POLICIES[policy] == "error":
+            raise MailboxFull(peer.box.name or peer.pid, peer.box.mailbox_limit or None, 0.0)
+        return True
+
+    def _wait_for_room(self, peer: Peer, deadline: float | None, started: float) -> None:
+        left = None if deadline is None else deadline - poller.now()
+        if left is not None and left <= 0:
+            raise MailboxFull(peer.box.name or peer.pid, peer.box.mailbox_limit or None, poller.now() - started)
+        if peer.is_full():
+            left = 0.001 if left is None else min(left, 0.001)
+        self.pump(left)
+
+    def _withdraw(self, peer: Peer, frames: list[bytes]) -> None:
+        """Take back what of a term was not written; when a part was, tell the receiver to drop it."""
+        unsent = 0
+        while peer.outbox and any(peer.outbox[-1] is frame for frame in frames):
+            peer.outbox.pop()
+            unsent += 1
+        if 0 < unsent < len(frames):
+            peer.aborting = True
+
+    def post(self, peer: Peer, payload: bytes) -> None:
+        """Write a payload that must never block its sender; what finds no room waits in the outbox."""
+        if len(payload) <= pipe.PAYLOAD_MAX and not peer.outbox and peer.try_write(pipe.whole(payload)):
+            return
+        self._segment += 1
+        peer.outbox.extend(frames_for(self.directory, payload, self.id, peer.id, self._segment))
+        self._flush(peer)
+
+    def _flush(self, peer: Peer) -> None:
+        if peer.flush():
+            self._watch_mailbox_of(peer, 0)
+        else:
+            self._watch_mailbox_of(peer, poller.WRITABLE)
+
+    def _watch_mailbox_of(self, peer: Peer, events: int) -> None:
+        if peer.fd < 0:
+            return
+        if peer.box.kind == boxes.KIND_THREAD:
+            self.poller.watch(peer.fd, events, lambda happened: self._on_thread_end(peer, happened))
+        elif events:
+            self.poller.watch(peer.fd, events, lambda _events: self._flush(peer))
+        else:
+            self.poller.forget(peer.fd)
+
+    def linger(self) -> None:
+        """Before the end: wait until all outboxes are empty or their receivers dead, at most a second."""
+        deadline = poller.now() + LINGER_SECONDS
+        while any(peer.outbox for peer in self.peers.values()) and (left := deadline - poller.now()) > 0:
+            self.poller.wait(left if not self.dying else DYING_POLL_SECONDS)
+            self._conclude_dying()
+
+    # -- receiving -------------------------------------------------------------------------------------------------
+
+    def pump(self, timeout: float | None) -> None:
+        """Sleep until something happened, at most `timeout` seconds, and take in whatever it was."""
+        if self.dying:
+            timeout = DYING_POLL_SECONDS if timeout is None else min(timeout, DYING_POLL_SECONDS)
+        self.poller.wait(timeout)
+        if self.dying:
+            self._conclude_dying()
+        if self.on_arrival is not None and (self.inbox or self.doomed is not None):
+            self.on_arrival()
+        if self.doomed is not None and self.interrupts:
+            raise ExitSignal(self.doomed[0])
+
+    def read_mailbox(self) -> bool:
+        """Take in what is in the mailbox now, one read of it; say whether there was anything."""
+        try:
+            chunk = os.read(self.fd, pipe.READ_SIZE)
+        except BlockingIOError:
+            return False
+        self.feed(chunk)
+        return True
+
+    def _on_mailbox(self, _events: int) -> None:
+        self.read_mailbox()
+
+    def feed(self, chunk: bytes) -> None:
+        """Take in what was read from the mailbox."""
+        unframer = self.unframer
+        for payload in unframer.feed(chunk):
+            self._take(payload)
+        if unframer.garbage:
+            self._count_garbage(unframer)
+        if self._queued:
+            self.box.queued_bytes = self._queued
+
+    def _take(self, payload: bytes) -> None:
+        try:
+            envelope = self.codec.decode(payload)
+        except CodecError:
+            self.unframer.garbage += 1
+            return
+        if not wire.is_envelope(envelope):
+            self.unframer.garbage += 1
+            return
+        kind = envelope[0]
+        if kind == wire.REPLY:
+            slot = self.pending.get(envelope[1])
+            if slot is not None:
+                slot.deliver(envelope[2], envelope[3])
+        elif kind == wire.EXIT:
+            self.arrive_exit(envelope[1], envelope[2], by_link=False)
+        elif kind == wire.TIMER:
+            self._arm(envelope)
+        elif kind == wire.CANCEL:
+            timer = self.timers.pop((envelope[1], envelope[2]), None)
+            if timer is not None:
+                timer.cancel()
+        else:
+            self.inbox.append((payload, envelope))
+            self._queued += len(payload)
+
+    def _count_garbage(self, unframer: pipe.Unframer) -> None:
+        count, unframer.garbage = unframer.garbage, 0
+        for _ in range(count):
+            self.box.count_garbage()
+        self.node.warn(f"{count} piece(s) in the mailbox of {self.box.name or self.pid} were no messages; skipped")
+
+    def next_message(self) -> tuple[bytes, wire.Envelope] | None:
+        """Take the oldest message out of the inbox, without waiting."""
+        if not self.inbox:
+            return None
+        entry = self.inbox.popleft()
+        self.took(entry[0])
+        return entry
+
+    def took(self, payload: bytes) -> None:
+        """Count bytes that left the inbox."""
+        self.searched = 0
+        self._queued -= len(payload)
+        if not self.inbox:
+            self.box.queued_bytes = 0
+
+    def enqueue(self, message: Any) -> None:
+        """Put a message that the runtime itself made (Down, Exit, a timer's) into the inbox."""
+        self.inbox.append((b"", [wire.SEND, message]))
+
+    # -- timers ----------------------------------------------------------------------------------------------------
+
+    def _arm(self, envelope: wire.Envelope) -> None:
+        _kind, sender, serial, due, message = envelope
+        self.arm_timer(sender, serial, due, message)
+
+    def arm_timer(self, sender: int, serial: int, due: float, message: Any) -> None:
+        """Put `message` into the own inbox at the monotonic time `due`."""
+        key = (sender, serial)
+
+        def expire() -> None:
+            # a cancellation that already lies in the pipe was sent before the time: it wins
+            self.drain()
+            if self.timers.pop(key, None) is not None:
+                self.enqueue(message)
+
+        self.timers[key] = self.poller.at(due, expire)
+
+    def drain(self) -> None:
+        """Take in all that is in the mailbox now."""
+        while self.read_mailbox():
+            pass
+
+    # -- the control lane --------------------------------------------------------------------------------------------
+
+    def _on_lane(self, _events: int) -> None:
+        self.read_lane()
+
+    def read_lane(self) -> None:
+        """Act on what is in the control lane."""
+        try:
+            chunk = os.read(self.lane_fd, pipe.READ_SIZE)
+        except BlockingIOError:
+            return
+        for payload in self._lane_unframer.feed(chunk):
+            try:
+                envelope = self.codec.decode(payload)
+            except CodecError:
+                continue
+            if wire.is_envelope(envelope):
+                self._on_control(envelope)
+
+    def _on_control(self, envelope: wire.Envelope) -> None:
+        match envelope:
+            case [wire.EXIT, sender, reason]:
+                self.arrive_exit(sender, reason, by_link=False)
+            case [wire.LINK, other]:
+                self.link_back(other)
+            case [wire.UNLINK, other]:
+                if (peer := self.peers.get(other)) is not None:
+                    peer.linked = False
+            case [wire.DOOM, victim, reason]:
+                if self.on_doom is not None:
+                    self.on_doom(victim, reason)
+            case [wire.SYSTEM, _caller, _serial, _request]:
+                self.inbox.appendleft((b"", envelope))
+            case _:
+                pass
+
+    # -- exit signals ------------------------------------------------------------------------------------------------
+
+    def arrive_exit(self, sender: int, reason: Any, *, by_link: bool) -> None:
+        """Let an exit signal act on this process: die, deliver or ignore (core.signals decides)."""
+        decision = on_exit_signal(
+            self.trap_exit, reason, from_self=sender == self.id, kind="link" if by_link else "exit"
+        )
+        match decision:
+            case Die(reason=why):
+                self.die(why)
+            case Deliver():
+                if not (self.is_program and by_link and reason == "normal"):
+                    self.enqueue(Exit(self.pid_of(sender), reason))
+            case _:
+                pass
+
+    def die(self, reason: Any) -> None:
+        """Note that this process must end for `reason`; `pump` and the lane's signal handler act on it."""
+        if self.is_program:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.doomed is None:
+            self.doomed = (reason,)
+            self.box.set_flag(boxes.SIGNALLED)
+
+    def signal_exit(self, peer: Peer, reason: Any) -> None:
+        """Send an exit signal. Never blocks: what finds no room waits in the outbox.
+
+        A trapped one keeps mailbox order. An untrapped one goes over the control lane, where it interrupts, and
+        the victim's OS parent is told, so that it cannot be swallowed.
+        """
+        if reason == "kill":
+            peer.box.set_flag(boxes.KILL_REQUESTED)
+            kernel.send_signal(peer.pidfd, signal.SIGKILL)
+            return
+        sender = self.node.program or self.id
+        payload = self.codec.encode([wire.EXIT, sender, reason], "reason")
+        if peer.box.flag(boxes.TRAP_EXIT):
+            self.post(peer, payload)
+            return
+        if reason == "normal":
+            return
+        peer.box.set_flag(boxes.SIGNALLED)
+        for frame in frames_for(self.directory, payload, self.id, peer.id, self.next_serial()):
+            peer.write_lane(self.directory, frame)
+        reaper = peer.box.identity.reaper
+        if reaper != self.id and (parent := self.peer(reaper)) is not None:
+            doom = pipe.whole(self.codec.encode([wire.DOOM, peer.id, _fitting(reason)]))
+            parent.write_lane(self.directory, doom)
+
+    def link_back(self, other: int) -> None:
+        """Hold this process's end of a link that another one made."""
+        peer = self.peer(other)
+        if peer is None:
+            self.arrive_exit(other, self.epitaph(other), by_link=True)
+        else:
+            peer.linked = True
+
+    def epitaph(self, process_id: int) -> Any:
+        """Give the reason of a process that died before it could be watched; "noproc" when nothing is known."""
+        box = boxes.Box.open(self.directory.box(process_id))
+        if box is None:
+            return "noproc"
+        try:
+            reason = self._judged_reason(box, process_id)
+        finally:
+            box.close()
+        return "noproc" if reason is None else reason[0]
+
+    # -- deaths ------------------------------------------------------------------------------------------------------
+
+    def _on_death(self, peer: Peer) -> None:
+        self.poller.forget(peer.pidfd)
+        # an upgrade hands a process over: the box names the successor before the predecessor ends
+        peer.noticed_at = poller.now()
+        self.dying[peer.id] = peer
+
+    def _on_thread_end(self, peer: Peer, events: int) -> None:
+        if events & poller.ENDED:
+            self.poller.forget(peer.fd)
+            self._on_death(peer)
+        elif events & poller.WRITABLE:
+            self._flush(peer)
+
+    def _conclude_dying(self) -> None:
+        for peer in list(self.dying.values()):
+            reason = self._judged_reason(peer.box, peer.id)
+            if reason is None and poller.now() - peer.noticed_at >= VERDICT_SECONDS:
+                reason = (self._reason_without_reaper(peer),)
+            if reason is not None:
+                self.drain()
+                self._conclude(peer, reason[0])
+
+    def _judged_reason(self, box: Box, process_id: int) -> tuple[Any] | None:
+        verdict = box.verdict(f"{self.directory.box(process_id)}.verdict")
+        if verdict is None:
+            return None
+        if not verdict:
+            return (self._spoken_reason(box, process_id),)
+        try:
+            return (self.codec.decode(verdict),)
+        except CodecError:
+            return ("killed",)
+
+    def _spoken_reason(self, box: Box, process_id: int) -> Any:
+        words = box.last_words(self.directory.words(process_id))
+        try:
+            return self.codec.decode(words)["reason"] if words else "noproc"
+        except (CodecError, KeyError, TypeError):
+            return "noproc"
+
+    def _reason_without_reaper(self, peer: Peer) -> Any:
+        if peer.box.flag(boxes.SPOKEN):
+            return self._spoken_reason(peer.box, peer.id)
+        status = kernel.zombie_status(peer.box.identity.os_process.pid)
+        if status is None:
+            return "killed" if peer.box.flag(boxes.KILL_REQUESTED) else "noproc"
+        return reason_of_status(status, killed=bool(peer.box.flag(boxes.KILL_REQUESTED)))
+
+    def _conclude(self, peer: Peer, reason: Any) -> None:
+        """Tell everybody here who wanted to know that `peer` died of `reason`."""
+        self.unframer.forget(peer.id)
+        linked, monitors, waiters = peer.linked, dict(peer.monitors), list(peer.waiters)
+        self._drop_peer(peer)
+        for slot in list(self.pending.values()):
+            if slot.peer is peer and not slot.done:
+                slot.fail(reason)
+        if linked:
+            self.arrive_exit(peer.id, reason, by_link=True)
+        for ref in monitors:
+            self.enqueue(Down(ref, peer.pid, reason))
+        for waiter in waiters:
+            waiter(reason)
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close everything this process has open; it is over."""
+        for peer in list(self.peers.values()):
+            self._drop_peer(peer)
+        self.poller.close()
+        for fd in (self.fd, self._own_end, self.lane_fd, self._own_lane_end):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+def _fitting(reason: Any) -> Any:
+    """Give a reason that surely fits into one frame."""
+    return reason if isinstance(reason, str) and len(reason) < 1000 else repr(reason)[:1000]
+
+
+def reason_of_status(status: int, *, killed: bool, oom: bool = False) -> Any:
+    """Say how a process that left no last words ended, from its wait status."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        if number == signal.SIGKILL and killed:
+            return "killed"
+        return Signalled(signal_name(number), core=os.WCOREDUMP(status), oom=oom)
+    return Exited(os.WEXITSTATUS(status))
+
+
+def signal_name(number: int) -> str:
+    """Give a signal's name, also of the real-time ones."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}"

@@ -1,0 +1,56 @@
+"""A node as its processes know it: directory, name, incarnation, codec."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+from otp_runtime.errors import CodecError
+from otp_runtime.process import reports
+from otp_runtime.process.shipping import Shipper, check_globals
+from otp_runtime.terms.codec import Codec
+
+if TYPE_CHECKING:
+    from otp_runtime.host.directory import NodeDirectory
+
+LAUNCHER_ID: Final = 1
+
+
+class NodeHandle:
+    """One node, seen from inside."""
+
+    def __init__(self, directory: NodeDirectory, name: str, incarnation: int, program: int = 0) -> None:
+        """`program` is the id of the program this OS process is, 0 for a server."""
+        self.directory = directory
+        self.name = name
+        self.incarnation = incarnation
+        self.program = program
+        self.gone = False
+        self.started: set[int] = set()
+        """Ids of the processes that this OS process started."""
+        self.shipper = Shipper(f"{directory.path}/defs")
+        self.codec = Codec(self.shipper)
+
+    def seal(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], what: str) -> bytes:
+        """Encode a call to be made in another process, as data that only that process opens."""
+        for thing in (function, *args):
+            owner = getattr(thing, "__self__", thing)
+            if isinstance(owner, type):
+                self.shipper.refresh(owner)
+        try:
+            return self.codec.encode([function, list(args), kwargs], what)
+        except CodecError:
+            check_globals(getattr(function, "__func__", function), what)
+            for thing in args:
+                if callable(thing):
+                    check_globals(thing, what)
+            raise
+
+    def unseal(self, sealed: bytes) -> tuple[Any, list[Any], dict[str, Any]]:
+        """Open what `seal` made."""
+        function, args, kwargs = self.codec.decode(sealed)
+        return function, args, kwargs
+
+    def warn(self, text: str) -> None:
+        """Report something that is wrong and harmless."""
+        reports.send(self.directory, {"name": "otp_runtime", "level": 30, "message": text, "os_pid": os.getpid()})

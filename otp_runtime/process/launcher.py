@@ -1,0 +1,344 @@
+"""The launcher: a clean, single-threaded process that forks what no supervisor forks.
+
+It is the OS parent of all roots (what programs start) and of what servers start themselves. It stops a
+program's roots, in reverse order, when the program leaves or dies, and ends with the program whose node it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from otp_runtime.core import messages as wire
+from otp_runtime.host import box as boxes
+from otp_runtime.host import kernel, poller
+from otp_runtime.host.box import Box
+from otp_runtime.host.directory import NodeDirectory
+from otp_runtime.process import current, shipping
+from otp_runtime.process.context import Context
+from otp_runtime.process.handle import LAUNCHER_ID, NodeHandle
+from otp_runtime.process.job import Job
+from otp_runtime.process.offspring import Child, Offspring, close_box, report
+from otp_runtime.terms.reason import Crash, is_abnormal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HASTE_SECONDS = 1.0
+
+
+class Program:
+    """A program that takes part in this node, and its roots in the order of their start."""
+
+    def __init__(self, process_id: int, pidfd: int) -> None:
+        """Watch it by its pidfd."""
+        self.id = process_id
+        self.pidfd = pidfd
+        self.roots: list[Child] = []
+        self.waiting: tuple[int, int] | None = None
+        self.leaving = False
+
+
+class Launcher:
+    """The loop: requests from the mailbox, starts, deaths, programs that leave."""
+
+    def __init__(self, context: Context, owner: int, serve_supervisor: Callable[..., Any]) -> None:
+        """`owner` is the id of the program whose node this is."""
+        self.context = context
+        self.owner = owner
+        self.programs: dict[int, Program] = {}
+        self.askers: dict[int, tuple[int, int]] = {}
+        self.offspring = Offspring(context, serve_supervisor, self._on_word, self._on_death)
+        self.over = False
+        self.hasty = False
+        self._has_dill = False
+
+    def run(self) -> None:
+        """Serve until the node ends."""
+        while not self.over:
+            self.context.pump(None)
+            while (entry := self.context.next_message()) is not None:
+                self._handle(entry[1])
+            for child in self.offspring.take_reaped():
+                self._after_death(child)
+            for program in list(self.programs.values()):
+                if program.leaving:
+                    self._stop_next_root(program)
+
+    # -- requests --------------------------------------------------------------------------------------------------
+
+    def _handle(self, envelope: wire.Envelope) -> None:
+        match envelope:
+            case [wire.CALL, caller, serial, ["start", job]]:
+                self._start(Job.from_term(job), caller, serial)
+            case [wire.CALL, caller, serial, ["attach", process_id]]:
+                self._answer(caller, serial, self.attach(process_id))
+            case [wire.CALL, caller, serial, ["leave", process_id]]:
+                self._leave(process_id, (caller, serial))
+            case [wire.CAST, ["send_later", name, due, serial, sender, message]]:
+                self._send_later(name, due, serial, sender, message)
+            case [wire.CAST, ["cancel_later", sender, serial]]:
+                timer = self.context.timers.pop((sender, serial), None)
+                if timer is not None:
+                    timer.cancel()
+            case _:
+                pass
+
+    def _answer(self, caller: int, serial: int, value: Any) -> None:
+        peer = self.context.peer(caller)
+        if peer is not None:
+            self.context.post(peer, self.context.codec.encode([wire.REPLY, serial, wire.VALUE, value]))
+
+    def _send_later(self, name: str, due: float, serial: int, sender: int, message: Any) -> None:
+        from otp_runtime.process import names
+
+        def expire() -> None:
+            self.context.timers.pop((sender, serial), None)
+            with contextlib.suppress(Exception):
+                peer = names.find(self.context, name, None, wait=False)
+                self.context.post(peer, self.context.codec.encode([wire.SEND, message]))
+
+        self.context.timers[sender, serial] = self.context.poller.at(due, expire)
+
+    # -- starts ----------------------------------------------------------------------------------------------------
+
+    def _start(self, job: Job, caller: int, serial: int) -> None:
+        program = self.programs.get(job.program)
+        if self.hasty or (program is not None and program.leaving):
+            self._answer(caller, serial, ["error", "shutdown"])
+            return
+        self._fork(job, (caller, serial))
+
+    def _load_dill(self) -> None:
+        """Load the pickler of functions once here, not in every child, when this node ships any by value."""
+        if not self._has_dill and os.listdir(self.context.directory.path / "defs"):
+            self._has_dill = True
+            shipping.load_dill()
+            gc.freeze()
+
+    def _fork(self, job: Job, asker: tuple[int, int], kind: int = boxes.KIND_SERVER, process_id: int = 0) -> None:
+        self._load_dill()
+        child = self.offspring.start(job, kind, process_id)
+        if isinstance(child, Crash):
+            self._answer(*asker, ["error", child])
+            return
+        self.askers[child.id] = asker
+        program = self.programs.get(job.program)
+        if program is not None:
+            program.roots.append(child)
+
+    def _on_word(self, child: Child, word: list[Any]) -> None:
+        asker = self.askers.pop(child.id, None)
+        if asker is not None:
+            self._answer(*asker, [*word, child.pid])
+
+    def _on_death(self, child: Child, reason: Any) -> bool:
+        if child.id not in self.askers and child.job is not None and is_abnormal(reason) and child.doom is None:
+            report(self.offspring, child, reason)
+        return False
+
+    def _after_death(self, child: Child) -> None:
+        for program in self.programs.values():
+            if child in program.roots:
+                program.roots.remove(child)
+        asker = self.askers.pop(child.id, None)
+        if asker is not None:
+            self._finish_start(child, asker)
+        close_box(child)
+
+    def _finish_start(self, child: Child, asker: tuple[int, int]) -> None:
+        """A start ended without a server: it failed, ignored, or turned out to be a supervisor's."""
+        outcome = child.outcome
+        if outcome is not None and outcome[0] == "supervisor" and child.job is not None:
+            import dataclasses
+
+            job = dataclasses.replace(
+                child.job,
+                mode="supervisor",
+                body=self.context.codec.encode(outcome[1]),
+                label=outcome[1]["label"],
+                name=outcome[1]["name"] or "",
+                shutdown=None,
+            )
+            self._fork(job, asker, boxes.KIND_SUPERVISOR)
+            return
+        if outcome is None:
+            assert child.box is not None
+            verdict = self.context.codec.decode(child.box.verdict("") or self.context.codec.encode("killed"))
+            outcome = ["error", verdict]
+        self._answer(*asker, outcome)
+
+    # -- programs --------------------------------------------------------------------------------------------------
+
+    def attach(self, process_id: int) -> list[Any]:
+        """Let a program take part: watch it, stop its roots when it goes."""
+        box = Box.open(self.context.directory.box(process_id))
+        if box is None:
+            return ["error", "noproc"]
+        pidfd = kernel.open_pidfd(box.identity.os_process)
+        box.close()
+        if pidfd is None:
+            return ["error", "noproc"]
+        program = self.programs[process_id] = Program(process_id, pidfd)
+        self.context.poller.watch(pidfd, poller.READABLE, lambda _events: self._program_died(program))
+        return ["ok"]
+
+    def _leave(self, process_id: int, waiting: tuple[int, int]) -> None:
+        program = self.programs.get(process_id)
+        if program is None:
+            self._answer(*waiting, ["ok"])
+            return
+        program.waiting = waiting
+        program.leaving = True
+        self._stop_next_root(program)
+
+    def _program_died(self, program: Program) -> None:
+        self._forget_pidfd(program)
+        self._judge_program(program)
+        program.leaving = True
+        if program.id == self.owner:
+            self.hasty = True
+        self.context.poller.at(poller.now() + HASTE_SECONDS, lambda: self._kill_roots(program))
+        for root in program.roots:
+            self.offspring.send_exit(root, "shutdown")
+        self._stop_next_root(program)
+
+    def _forget_pidfd(self, program: Program) -> None:
+        if program.pidfd >= 0:
+            self.context.poller.forget(program.pidfd)
+            os.close(program.pidfd)
+            program.pidfd = -1
+
+    def _judge_program(self, program: Program) -> None:
+        """Write the verdict of every thread of a program that died: nobody here is its OS parent."""
+        main = Box.open(self.context.directory.box(program.id))
+        if main is None:
+            return
+        process = main.identity.os_process
+        status = kernel.zombie_status(process.pid)
+        reason: Any = "killed"
+        if status is not None:
+            from otp_runtime.process.context import reason_of_status
+
+            reason = reason_of_status(status, killed=bool(main.flag(boxes.KILL_REQUESTED)))
+        main.close()
+        for process_id in self.context.directory.process_ids():
+            box = Box.open(self.context.directory.box(process_id))
+            if box is None:
+                continue
+            if box.identity.os_process == process and not box.flag(boxes.JUDGED):
+                from otp_runtime.core.names import Held
+                from otp_runtime.process import names
+
+                if box.name:
+                    names.unregister(self.context.directory, box.name, Held(process_id))
+                self.context.directory.forget_mailbox(process_id)
+                box.judge(self.context.codec.encode(reason), f"{self.context.directory.box(process_id)}.verdict")
+            box.close()
+
+    def _kill_roots(self, program: Program) -> None:
+        for root in program.roots:
+            self.offspring.kill(root)
+
+    def _stop_next_root(self, program: Program) -> None:
+        """Stop the youngest root; when none is left, the program is gone, and with the owner the node."""
+        while program.roots and program.roots[-1].pidfd < 0 and not program.roots[-1].heirs:
+            program.roots.pop()
+        if program.roots:
+            root = program.roots[-1]
+            if root.words.get("stopping"):
+                return
+            root.words["stopping"] = True
+            self.offspring.send_exit(root, "shutdown")
+            shutdown = root.job.shutdown if root.job is not None else None
+            if shutdown is not None:
+                self.context.poller.at(poller.now() + shutdown, lambda: self.offspring.kill(root))
+            return
+        self._forget_pidfd(program)
+        del self.programs[program.id]
+        if program.waiting is not None:
+            self._answer(*program.waiting, ["ok"])
+        if program.id == self.owner:
+            self.over = True
+
+
+def main(directory_path: str, guard: kernel.OsProcess, lifeline: int, serve_supervisor: Callable[..., Any]) -> NoReturn:
+    """Be the launcher of the node at `directory_path`: forked by the guard, never returns."""
+    status = 1
+    try:
+        kernel.become_subreaper()
+        directory = NodeDirectory(directory_path)
+        name, incarnation, owner, path = _read_node_file(directory)
+        sys.path[:] = path
+        node = NodeHandle(directory, name, incarnation)
+        directory.make_mailbox(LAUNCHER_ID)
+        box = Box.create(directory.box(LAUNCHER_ID), LAUNCHER_ID, 0, boxes.KIND_LAUNCHER, time.time())
+        box.label = "launcher"
+        context = Context(node, LAUNCHER_ID, box, is_program=False)
+        context.set_trap_exit(True)
+        box.inhabit(kernel.own_process())
+        current.enter(node)
+        current.become(context)
+        launcher = Launcher(context, owner, serve_supervisor)
+        _watch_the_guard(launcher, guard)
+        launcher.attach(owner)
+        gc.collect()
+        gc.freeze()
+        box.set_flag(boxes.READY)
+        os.write(lifeline, b"ready\n")
+        launcher.run()
+        context.linger()
+        status = 0
+    except BaseException as error:  # noqa: BLE001 - nobody above reports it
+        import traceback
+
+        with contextlib.suppress(OSError):
+            os.write(lifeline, f"error {error!r}\n".encode())
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _read_node_file(directory: NodeDirectory) -> tuple[str, int, int, list[str]]:
+    from otp_runtime.terms.codec import Codec
+
+    with open(directory.path / "node", "rb") as file:
+        said = Codec().decode(file.read())
+    return said["name"], said["incarnation"], said["program"], said["path"]
+
+
+def _watch_the_guard(launcher: Launcher, guard: kernel.OsProcess) -> None:
+    """A node is its guard and launcher together: without the guard, end everything and clear up."""
+
+    def end_node(_number: int, _frame: Any) -> None:
+        for child in list(launcher.offspring.children.values()):
+            launcher.offspring.kill(child)
+        for os_pid in kernel.descendants_of(os.getpid()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(os_pid, signal.SIGKILL)
+        deadline = time.monotonic() + HASTE_SECONDS
+        while time.monotonic() < deadline and _reap_one():
+            pass
+        launcher.context.directory.remove()
+        os._exit(1)
+
+    signal.signal(kernel.PARENT_DEATH_SIGNAL, end_node)
+    if not kernel.die_with_parent(guard):
+        end_node(0, None)
+
+
+def _reap_one() -> bool:
+    """Reap one child, waiting for it; False when there is none."""
+    try:
+        os.waitpid(-1, 0)
+    except ChildProcessError:
+        return False
+    for os_pid in kernel.children_of(os.getpid()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(os_pid, signal.SIGKILL)
+    return True

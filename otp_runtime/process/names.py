@@ -1,0 +1,217 @@
+"""Local names: links in a directory. Reading takes one `readlink`, no lock and no liveness check.
+
+Making is atomic (symlink(2) fails when the link is there). Taking over and removing are compare-and-delete
+under the node's lock: without it two racers can both believe they own a name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from otp_runtime.core.names import ComingBack, Held, file_name_of, format_owner, name_of, parse_owner
+from otp_runtime.errors import AlreadyRegistered, CallTimeout, NoProcess, ServerDown
+from otp_runtime.host import box as boxes
+from otp_runtime.host import poller
+from otp_runtime.host.box import Box
+from otp_runtime.process import route
+from otp_runtime.terms.pid import Global, Pid, Remote, Via
+
+if TYPE_CHECKING:
+    from otp_runtime.core.names import Owner
+    from otp_runtime.host.directory import NodeDirectory
+    from otp_runtime.process.context import Context
+    from otp_runtime.process.peers import Peer
+
+WAIT_SECONDS = 0.0005
+WAIT_SECONDS_MAX = 0.008
+
+
+_paths: dict[str, str] = {}
+
+
+def _path(directory: NodeDirectory, name: str) -> str:
+    file_name = _paths.get(name)
+    if file_name is None:
+        if len(_paths) > 4096:
+            _paths.clear()
+        file_name = _paths[name] = file_name_of(name)
+    return directory.name_link(file_name)
+
+
+def owner_of(directory: NodeDirectory, name: str) -> Owner | None:
+    """Read who has a name."""
+    try:
+        return parse_owner(os.readlink(_path(directory, name)))
+    except OSError:
+        return None
+
+
+def register(context: Context, process_id: int, name: str) -> None:
+    """Give a name to a process; raises `AlreadyRegistered` when another living one has it, or it has another."""
+    directory = context.directory
+    box = context.box if process_id == context.id else Box.open(directory.box(process_id))
+    if box is None or box.flag(boxes.JUDGED):
+        raise NoProcess(name)
+    path = _path(directory, name)
+    with directory.lock():
+        if box.name and owner_of(directory, box.name) == Held(process_id):
+            raise AlreadyRegistered(context.pid_of(process_id))
+        owner = owner_of(directory, name)
+        if isinstance(owner, Held) and _is_alive(directory, owner.id):
+            raise AlreadyRegistered(context.pid_of(owner.id))
+        # the box first: a reaper finds there what to free
+        box.name = name
+        _replace(path, Held(process_id))
+
+
+def register_any(context: Context, name: Any) -> None:
+    """Give this process a name of any kind: a local one, `Via` a registry, or a global one."""
+    if isinstance(name, str):
+        register(context, context.id, name)
+    elif isinstance(name, Via):
+        name.registry.register_name(name.key, context.pid)
+    elif isinstance(name, Global):
+        route.register(name, context.pid)
+    else:
+        msg = f"{name!r} is no name; allowed are a str, Global(name) and Via(registry, key)"
+        raise TypeError(msg)
+
+
+def _is_alive(directory: NodeDirectory, process_id: int) -> bool:
+    box = Box.open(directory.box(process_id))
+    if box is None:
+        return False
+    try:
+        return not box.flag(boxes.JUDGED)
+    finally:
+        box.close()
+
+
+def _replace(path: str, owner: Owner) -> None:
+    draft = f"{path}\x01"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(draft)
+    os.symlink(format_owner(owner), draft)
+    os.rename(draft, path)
+
+
+def unregister(directory: NodeDirectory, name: str, expected: Owner) -> bool:
+    """Free a name if `expected` has it; say whether it had."""
+    with directory.lock():
+        if owner_of(directory, name) != expected:
+            return False
+        os.unlink(_path(directory, name))
+        return True
+
+
+def hand_to_supervisor(directory: NodeDirectory, name: str, expected: Owner, supervisor: int) -> bool:
+    """Mark a name as coming back, if `expected` has it."""
+    with directory.lock():
+        if owner_of(directory, name) != expected:
+            return False
+        _replace(_path(directory, name), ComingBack(supervisor))
+        return True
+
+
+def all_names(directory: NodeDirectory) -> dict[str, Owner]:
+    """Give every name and its owner."""
+    found = {}
+    for file_name in os.listdir(directory.path / "names"):
+        name = name_of(file_name)
+        if name is not None and (owner := owner_of(directory, name)) is not None:
+            found[name] = owner
+    return found
+
+
+# -- from a server reference to a peer ---------------------------------------------------------------------------------
+
+
+def find(context: Context, server: Any, deadline: float | None, request: Any = None, *, wait: bool = True) -> Peer:
+    """Give the process that a server reference means now; raises `NoProcess` when there is none.
+
+    A name whose process is being restarted is waited for until `deadline` (None: for ever) if `wait`.
+    """
+    if type(server) is Pid:
+        peer = _find_pid(context, server)
+        if peer is None:
+            raise _nobody(context, server, request)
+        return peer
+    if type(server) is not str:
+        return find(context, _resolve_reference(server, request), deadline, request, wait=wait)
+    path = _path(context.directory, server)
+    pause = WAIT_SECONDS
+    while True:
+        try:
+            target = os.readlink(path)
+        except OSError:
+            raise _nobody(context, server, request) from None
+        if target.isdecimal():
+            peer = context.peer(int(target))
+            if peer is not None and peer.id not in context.dying:
+                return peer
+        if not wait:
+            raise _nobody(context, server, request)
+        _await_change(context, server, parse_owner(target), deadline, request, pause)
+        pause = min(pause * 2, WAIT_SECONDS_MAX)
+
+
+def _find_pid(context: Context, pid: Pid) -> Peer | None:
+    node = context.node
+    if pid.incarnation != node.incarnation or pid.node != node.name:
+        return route.find(context, pid)
+    peer = context.peers.get(pid.id)
+    return peer if peer is not None else context.peer(pid.id)
+
+
+def _resolve_reference(server: Any, request: Any) -> Pid | str:
+    if isinstance(server, str):
+        return str(server)
+    if isinstance(server, Via):
+        found = server.registry.whereis_name(server.key)
+    elif isinstance(server, Global | Remote):
+        found = route.resolve(server)
+    else:
+        msg = (
+            f"{server!r} is no server reference; allowed are a Pid, a local name (str), Global(name), "
+            "Via(registry, key) and Remote(name, node)"
+        )
+        raise TypeError(msg)
+    if found is None:
+        raise NoProcess(server, request)
+    return found  # type: ignore[no-any-return]
+
+
+def _await_change(
+    context: Context, name: str, owner: Owner | None, deadline: float | None, request: Any, pause: float
+) -> None:
+    """Wait a moment for a name to change hands; raises when nobody is bringing it back or time is up."""
+    if isinstance(owner, ComingBack):
+        if context.peer(owner.supervisor) is None:
+            raise _nobody(context, name, request)
+    elif isinstance(owner, Held) and not _is_alive(context.directory, owner.id):
+        # its reaper frees the name before it judges: the link was left by nobody we know
+        if owner_of(context.directory, name) == owner:
+            unregister(context.directory, name, owner)
+        return
+    left = None if deadline is None else deadline - poller.now()
+    if left is not None and left <= 0:
+        raise CallTimeout(name, request, None, detail="its supervisor is still restarting it")
+    context.pump(pause if left is None else min(pause, left))
+
+
+def _nobody(context: Context, server: Any, request: Any) -> Exception:
+    from otp_runtime.process import death
+
+    if context.node.gone or not os.path.exists(context.directory.log):
+        return ServerDown("noconnection", server, request)
+    return NoProcess(server, request, detail=death.giving_up_note(context.directory, server))
+
+
+def is_coming_back(context: Context, name: str) -> bool:
+    """Say whether somebody is bringing back the process that had `name`."""
+    owner = owner_of(context.directory, name)
+    if isinstance(owner, ComingBack):
+        return context.peer(owner.supervisor) is not None
+    return owner is not None

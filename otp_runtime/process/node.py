@@ -1,0 +1,445 @@
+"""Nodes: starting one for a program, attaching to a running one, leaving.
+
+A node is its guard and launcher together. It belongs to the program that started it and ends with it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import secrets
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+from otp_runtime.core import messages as wire
+from otp_runtime.core.names import check_name, file_name_of, name_of
+from otp_runtime.errors import AlreadyStarted, CallError, NoNode
+from otp_runtime.host import directory as directories
+from otp_runtime.host import kernel, pipe, poller
+from otp_runtime.host.directory import DirectoryUnusable, NodeDirectory
+from otp_runtime.process import current, reports
+from otp_runtime.process.context import Slot
+from otp_runtime.process.handle import LAUNCHER_ID, NodeHandle
+from otp_runtime.terms.codec import Codec
+
+READY_SECONDS = 20.0
+STOP_SECONDS = 2.5
+LAUNCHER_ENTRY = "otp_runtime.process.launcher:main"
+SUPERVISOR_ENTRY = "otp_runtime.supervision.supervisor:serve"
+
+
+class _Membership:
+    """This program's part in a node: whose it is, the guard, the thread that reads reports."""
+
+    def __init__(self, handle: NodeHandle, guard: int | None) -> None:
+        self.handle = handle
+        self.guard = guard
+        self.os_pid = os.getpid()
+        self.thread: threading.Thread | None = None
+        self.wake: tuple[int, int] = (-1, -1)
+        self.log_fd = -1
+
+
+_membership: _Membership | None = None
+_lock = threading.RLock()
+_inherited: NodeHandle | None = None
+
+
+# -- starting ----------------------------------------------------------------------------------------------------------
+
+
+def ensure_node() -> NodeHandle:
+    """Give this program's node, starting an unnamed one when there is none."""
+    with _lock:
+        if _membership is not None and _membership.handle.gone:
+            raise NoNode(_membership.handle.name, "the node ended; call Node.stop() and start again")
+        if _membership is not None:
+            return _membership.handle
+        if _inherited is not None:
+            return attach(_inherited.name)
+        return _start(os.environ.get("OTP_NODE"))
+
+
+def full_name(name: str | None) -> str:
+    """Give a node's full name: `name@hostname`; an unnamed node's is made of the program's OS pid."""
+    if name is None:
+        name = f"nonode{os.getpid()}"
+    check_name(name)
+    return name if "@" in name else f"{name}@{socket.gethostname()}"
+
+
+def _start(name: str | None) -> NodeHandle:
+    global _membership  # noqa: PLW0603 - a program has one node
+    full = full_name(name)
+    try:
+        kernel.check_system()
+        base = directories.ensure_private(directories.base_directory())
+        directory = NodeDirectory(base / file_name_of(full))
+        _make_directory(directory, full)
+        handle, main_context = _prepare(directory, full)
+    except OSError as error:
+        raise NoNode(full, str(error) if isinstance(error, DirectoryUnusable) else f"{error}") from error
+    try:
+        guard = _spawn_guard(handle)
+    except BaseException:
+        main_context.close()
+        current.become(None)
+        current.enter(None)
+        directory.remove()
+        raise
+    _membership = _Membership(handle, guard)
+    _start_thread(_membership)
+    return handle
+
+
+def _make_directory(directory: NodeDirectory, full: str) -> None:
+    try:
+        directory.create()
+    except FileExistsError:
+        directories.check_private(directory.path)
+        if _is_guarded(directory):
+            raise NoNode(full, "a node of that name is running; attach to it or choose another name") from None
+        directory.remove()
+        directory.create()
+
+
+def _is_guarded(directory: NodeDirectory) -> bool:
+    import fcntl
+
+    try:
+        fd = os.open(directory.path / "guard", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        # being made at this moment, unless it was left behind long ago
+        with contextlib.suppress(FileNotFoundError):
+            return time.time() - directory.path.stat().st_mtime < READY_SECONDS
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _prepare(directory: NodeDirectory, full: str) -> tuple[NodeHandle, Any]:
+    directory.next_id()  # 1 is the launcher's
+    handle = NodeHandle(directory, full, secrets.randbits(48))
+    os.mkfifo(directory.log, 0o600)
+    current.enter(handle)
+    context = current.new_thread_context(handle)
+    handle.program = context.id
+    current.become(context)
+    (directory.path / "node").write_bytes(
+        Codec().encode(
+            {
+                "name": full,
+                "incarnation": handle.incarnation,
+                "program": context.id,
+                "path": [str(Path(entry or ".").resolve()) for entry in sys.path],
+                "os_pid": os.getpid(),
+                "started_at": time.time(),
+            }
+        )
+    )
+    return handle, context
+
+
+def _spawn_guard(handle: NodeHandle) -> int:
+    ready_r, ready_w = os.pipe()
+    me = kernel.own_process()
+    package_parent = str(Path(__file__).resolve().parents[2])
+    environment = dict(os.environ)
+    environment["PYTHONPATH"] = os.pathsep.join([package_parent, *filter(None, [os.environ.get("PYTHONPATH")])])
+    argv = [sys.executable, "-m", "otp_runtime.host.guard", str(handle.directory.path)]
+    argv += [str(me.pid), str(me.start), LAUNCHER_ENTRY, SUPERVISOR_ENTRY]
+    try:
+        guard = os.posix_spawn(
+            sys.executable,
+            argv,
+            environment,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, ready_w, 3),
+            ],
+            setpgroup=0,
+            setsigmask=(),
+            setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP),
+        )
+    finally:
+        os.close(ready_w)
+    try:
+        said = _await_ready(ready_r)
+    finally:
+        os.close(ready_r)
+    if not said.startswith(b"ready"):
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(guard, 0)
+        raise NoNode(handle.name, f"the launcher did not start: {said.decode(errors='replace').strip() or 'it died'}")
+    return guard
+
+
+def _await_ready(fd: int) -> bytes:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    deadline = time.monotonic() + READY_SECONDS
+    while (left := deadline - time.monotonic()) > 0:
+        if poll.poll(left * 1000):
+            return os.read(fd, 4096)
+    return f"it was not ready within {READY_SECONDS:g} s".encode()
+
+
+# -- the thread that reads reports ---------------------------------------------------------------------------------------
+
+
+def _start_thread(membership: _Membership) -> None:
+    flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
+    membership.log_fd = os.open(membership.handle.directory.log, flags)
+    membership.wake = os.pipe()
+    membership.thread = threading.Thread(
+        target=_read_reports, args=(membership,), name="otp_runtime-reports", daemon=True
+    )
+    membership.thread.start()
+
+
+def _read_reports(membership: _Membership) -> None:
+    """Hand reports to `logging`; notice the end of the node and reap its guard."""
+    assert membership.guard is not None
+    unframer = pipe.Unframer(f"{membership.handle.directory.path}/seg")
+    pidfd = os.pidfd_open(membership.guard)
+    poll = select.poll()
+    for fd in (membership.log_fd, pidfd, membership.wake[0]):
+        poll.register(fd, select.POLLIN)
+    try:
+        while True:
+            ready = {fd for fd, _event in poll.poll()}
+            _hand_over(membership.log_fd, unframer)
+            if membership.wake[0] in ready:
+                return
+            if pidfd in ready:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(membership.guard, 0)
+                membership.handle.gone = True
+                membership.handle.directory.remove()
+                return
+    finally:
+        os.close(pidfd)
+
+
+def _hand_over(fd: int, unframer: pipe.Unframer) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while chunk := os.read(fd, pipe.READ_SIZE):
+            reports.receive(unframer, chunk)
+
+
+# -- attaching -----------------------------------------------------------------------------------------------------------
+
+
+def running_nodes() -> list[str]:
+    """Give the names of this user's running nodes on this machine."""
+    base = directories.base_directory()
+    if not base.is_dir():
+        return []
+    directories.check_private(base)
+    names = []
+    for entry in sorted(os.listdir(base)):
+        name = name_of(entry)
+        if name is not None and (base / entry / "node").exists() and _is_guarded(NodeDirectory(base / entry)):
+            names.append(name)
+    return names
+
+
+def attach(node: str | None = None) -> NodeHandle:
+    """Make this program a process of a running node of this user; see `otp_runtime.attach`."""
+    global _membership, _inherited  # noqa: PLW0603
+    with _lock:
+        name = _choose(node)
+        if _membership is not None and not _membership.handle.gone:
+            if _membership.handle.name == name:
+                return _membership.handle
+            raise NoNode(name, f"this program takes part in {_membership.handle.name} already; Node.stop() first")
+        base = directories.ensure_private(directories.base_directory())
+        directory = NodeDirectory(base / file_name_of(name))
+        try:
+            directories.check_private(directory.path)
+            said = Codec().decode((directory.path / "node").read_bytes())
+        except OSError as error:
+            raise NoNode(name, str(error) if isinstance(error, DirectoryUnusable) else "it is not running") from error
+        handle = NodeHandle(directory, name, said["incarnation"])
+        current.enter(handle)
+        context = current.new_thread_context(handle)
+        handle.program = context.id
+        current.become(context)
+        _membership = _Membership(handle, None)
+        _inherited = None
+        answer = ask_launcher(["attach", context.id], 5.0)
+        if answer[0] != "ok":
+            raise NoNode(name, answer[1])
+        return handle
+
+
+def _choose(node: str | None) -> str:
+    node = node or os.environ.get("OTP_NODE")
+    if node is not None:
+        return full_name(node)
+    names = running_nodes()
+    if len(names) == 1:
+        return names[0]
+    listed = ", ".join(names) or "none"
+    raise NoNode(node, f"say which node: {len(names)} are running ({listed})")
+
+
+# -- the launcher ----------------------------------------------------------------------------------------------------------
+
+
+def ask_launcher(request: Any, timeout: float | None) -> Any:
+    """Call the launcher of this node; raises `NoNode` when it is gone."""
+    context = current.current()
+    peer = context.peer(LAUNCHER_ID)
+    if peer is None:
+        raise NoNode(context.node.name, "its launcher is dead")
+    deadline = None if timeout is None else poller.now() + timeout
+    slot = Slot(peer)
+    serial = context.next_serial()
+    context.pending[serial] = slot
+    try:
+        context.transmit(peer, context.codec.encode([wire.CALL, context.id, serial, request]), deadline)
+        while not slot.done:
+            left = None if deadline is None else deadline - poller.now()
+            if left is not None and left <= 0:
+                raise NoNode(context.node.name, f"its launcher did not answer within {timeout:g} s")
+            if not context.read_mailbox():
+                context.pump(left)
+    finally:
+        del context.pending[serial]
+    if slot.failure is not None:
+        raise NoNode(context.node.name, "its launcher died")
+    return slot.value
+
+
+# -- leaving ---------------------------------------------------------------------------------------------------------------
+
+
+def leave() -> None:
+    """Stop this program's roots in reverse order, then, if it is its own, the node. Nothing happens without one."""
+    global _membership  # noqa: PLW0603
+    with _lock:
+        membership = _membership
+        if membership is None or membership.os_pid != os.getpid():
+            return
+        handle = membership.handle
+        if not handle.gone:
+            with contextlib.suppress(NoNode, CallError):
+                ask_launcher(["leave", handle.program], None)
+        _membership = None
+        _end_membership(membership)
+        handle.gone = True
+        current.enter(None)
+        current.close_all()
+
+
+def _end_membership(membership: _Membership) -> None:
+    if membership.guard is None:
+        for context in current.contexts():
+            current.sign_off(context)
+        return
+    thread = membership.thread
+    if thread is not None and thread is not threading.current_thread():
+        thread.join(STOP_SECONDS)
+        if thread.is_alive():
+            os.write(membership.wake[1], b"x")
+            thread.join()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(membership.guard, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(membership.guard, 0)
+            membership.handle.directory.remove()
+    for fd in (membership.log_fd, *membership.wake):
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+
+def _forget_after_fork() -> None:
+    """In a fork the user made: the parent's node is not this process's; at first use it attaches anew."""
+    global _membership, _inherited, _lock  # noqa: PLW0603
+    membership, _membership = _membership, None
+    _lock = threading.RLock()
+    if membership is None:
+        if (node := current.node()) is not None:
+            _inherited = node
+        return
+    _inherited = membership.handle
+    for fd in (membership.log_fd, *membership.wake):
+        if fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+atexit.register(leave)
+current.join_with(ensure_node)
+current.on_users_fork(_forget_after_fork)
+
+
+class Node:
+    """This program's node.
+
+    >>> Node.self()  # doctest: +SKIP
+    'shop@host'
+    """
+
+    _entered: ClassVar[bool] = False
+
+    @classmethod
+    def start(cls, name: str | None = None, *, cluster: str | None = None, **options: Any) -> _Started:
+        """Start a node named `name` (`name@hostname`; without one it is unnamed) for this program.
+
+        A `with` block on the result stops it. Raises `AlreadyStarted` when this program has a node, `NoNode` when
+        one of that name runs already or the runtime directory cannot be used.
+        """
+        if cluster is not None or options:
+            msg = "clusters need the extra: pip install 'otp-runtime[cluster]'"
+            raise NoNode(name, msg)
+        with _lock:
+            if _membership is not None and not _membership.handle.gone:
+                raise AlreadyStarted(_membership.handle.name)
+            if _membership is not None:
+                leave()
+            return _Started(_start(name or os.environ.get("OTP_NODE")))
+
+    @classmethod
+    def stop(cls) -> None:
+        """Stop this program's roots in reverse order and leave the node; one that it started ends."""
+        leave()
+
+    @classmethod
+    def self(cls) -> str:
+        """Give the name of this process's node, starting an unnamed one if there is none."""
+        return current.current().node.name
+
+    @classmethod
+    def list(cls) -> list[str]:
+        """Give the other nodes that are connected: none without a cluster."""
+        return []
+
+
+class _Started:
+    """A node that was started: a context manager that stops it."""
+
+    def __init__(self, handle: NodeHandle) -> None:
+        self.name = handle.name
+
+    def __enter__(self) -> _Started:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        leave()
+
+    def __repr__(self) -> str:
+        return f"<node {self.name}>"

@@ -1,0 +1,418 @@
+"""Being an OS parent: fork, hear of the start, reap, judge, free names, clear up after the dead.
+
+Supervisors and the launcher are OS parents; only a parent sees how a child ended. All of them are child
+subreapers: what a dead process leaves behind (its subprocesses, or the servers of a supervisor that was killed)
+falls to the nearest living one, which ends it. Nothing here waits: a start under way, a death, an orphan that is
+given a second to end are all states that the owner's loop moves on.
+
+Order of a death: reaped → leftovers ended → the owner decides → names freed or marked as coming back →
+verdict → from then on watchers conclude.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+from otp_runtime.core.names import ComingBack, Held
+from otp_runtime.errors import CodecError
+from otp_runtime.host import box as boxes
+from otp_runtime.host import kernel, poller
+from otp_runtime.host.box import Box
+from otp_runtime.process import boot, current, death, names
+from otp_runtime.process.context import reason_of_status
+from otp_runtime.terms.reason import Crash, Signalled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otp_runtime.process.context import Context
+    from otp_runtime.process.job import Job
+    from otp_runtime.terms.pid import Pid
+
+DOOM_SECONDS = 0.5
+ORPHAN_SECONDS = 1.0
+KEPT_DEAD = 64
+
+
+class Child:
+    """A process this one forked, or one that fell to it."""
+
+    __slots__ = (
+        "box",
+        "boot_data",
+        "boot_fd",
+        "doom",
+        "heirs",
+        "id",
+        "job",
+        "limit",
+        "os_process",
+        "outcome",
+        "pid",
+        "pidfd",
+        "rusage",
+        "status",
+        "words",
+    )
+
+    def __init__(self, process_id: int, pid: Pid, job: Job | None, box: Box | None) -> None:
+        """See `Offspring.start`."""
+        self.id = process_id
+        self.pid = pid
+        self.job = job
+        self.box = box
+        self.os_process = kernel.OsProcess(0, 0)
+        self.pidfd = -1
+        self.boot_fd = -1
+        self.boot_data = b""
+        self.outcome: list[Any] | None = None
+        self.doom: tuple[Any] | None = None
+        self.limit: poller.TimerHandle | None = None
+        self.heirs: set[int] = set()
+        self.status = 0
+        self.rusage: Any = None
+        self.words: dict[str, Any] = {}
+
+
+class Offspring:
+    """The children of this OS process, orphans that fell to it included."""
+
+    def __init__(
+        self,
+        context: Context,
+        serve_supervisor: Callable[..., Any],
+        on_word: Callable[[Child, list[Any]], None],
+        on_death: Callable[[Child, Any], bool],
+    ) -> None:
+        """`on_word` hears how a start went.
+
+        `on_death` hears that a child is dead and of what, and says whether it is coming back under its name; what
+        the owner does about it comes after that, in `after_death`.
+        """
+        self.context = context
+        self.directory = context.directory
+        self.children: dict[int, Child] = {}
+        self._by_os_pid: dict[int, Child] = {}
+        self._serve_supervisor = serve_supervisor
+        self._on_word = on_word
+        self._on_death = on_death
+        self._kept: list[int] = []
+        self._oom_kills = kernel.oom_kills()
+        self._reaped: list[Child] = []
+        context.on_doom = self.doom
+
+    # -- start -----------------------------------------------------------------------------------------------------
+
+    def start(self, job: Job, kind: int = boxes.KIND_SERVER, process_id: int = 0) -> Child | Crash:
+        """Fork a process for `job`; gives a Crash when the system has no room for one more."""
+        context = self.context
+        process_id = process_id or self.directory.next_id()
+        child: Child | None = None
+        pipe = (-1, -1)
+        try:
+            box = Box.create(self.directory.box(process_id), process_id, context.id, kind, time.time())
+            box.label = job.label
+            child = Child(process_id, context.pid_of(process_id), job, box)
+            self.directory.make_mailbox(process_id)
+            pipe = os.pipe()
+            return self._fork(child, job, box, pipe)
+        except OSError as error:
+            for fd in pipe:
+                if fd >= 0:
+                    with contextlib.suppress(OSError):
+                        os.close(fd)
+            self.directory.forget(process_id)
+            return Crash("OSError", f"cannot start {job.label}: {error}", "")
+
+    def _fork(self, child: Child, job: Job, box: Box, pipe: tuple[int, int]) -> Child:
+        here = kernel.own_process()
+        os_pid = current.fork_for_child()
+        if os_pid == 0:
+            boot.run_child(self.context.node, job, box, here, pipe[1], self._serve_supervisor)
+        os.close(pipe[1])
+        os.set_blocking(pipe[0], False)
+        child.boot_fd = pipe[0]
+        child.os_process = kernel.OsProcess(os_pid, kernel.start_time(os_pid) or 0)
+        box.inhabit(child.os_process)
+        self._adopt(child)
+        self.context.poller.watch(child.boot_fd, poller.READABLE, lambda _events: self._hear(child))
+        if job.timeout is not None:
+            self._set_limit(child, job.timeout)
+        return child
+
+    def _adopt(self, child: Child) -> None:
+        child.pidfd = os.pidfd_open(child.os_process.pid)
+        self.children[child.id] = child
+        self._by_os_pid[child.os_process.pid] = child
+        self.context.poller.watch(child.pidfd, poller.READABLE, lambda _events: self._reap(child))
+
+    def _set_limit(self, child: Child, seconds: float) -> None:
+        def too_late() -> None:
+            child.outcome = ["error", "timeout"]
+            self.kill(child)
+
+        child.limit = self.context.poller.at(poller.now() + seconds, too_late)
+
+    def _hear(self, child: Child) -> None:
+        """Read the boot pipe."""
+        self._read_boot_pipe(child)
+        if child.outcome is not None and child.outcome[0] in {"ok"}:
+            self._on_word(child, child.outcome)
+
+    def _read_boot_pipe(self, child: Child) -> None:
+        while child.boot_fd >= 0:
+            try:
+                data = os.read(child.boot_fd, 65536)
+            except BlockingIOError:
+                break
+            if not data:
+                self._close_boot_pipe(child)
+                break
+            child.boot_data += data
+        self._parse_words(child)
+
+    def _parse_words(self, child: Child) -> None:
+        while len(child.boot_data) >= boot.LENGTH.size:
+            (length,) = boot.LENGTH.unpack_from(child.boot_data)
+            data = child.boot_data[boot.LENGTH.size : boot.LENGTH.size + length]
+            if len(data) < length:
+                return
+            child.boot_data = child.boot_data[boot.LENGTH.size + length :]
+            try:
+                word = self.context.codec.decode(data)
+            except CodecError as error:
+                word = ["error", Crash("CodecError", str(error), "")]
+            if word[0] == "limit":
+                self._set_limit(child, word[1])
+            elif child.outcome is None:
+                child.outcome = word
+                if child.limit is not None:
+                    child.limit.cancel()
+
+    def _close_boot_pipe(self, child: Child) -> None:
+        if child.boot_fd >= 0:
+            self.context.poller.forget(child.boot_fd)
+            os.close(child.boot_fd)
+            child.boot_fd = -1
+
+    # -- exit signals ----------------------------------------------------------------------------------------------
+
+    def send_exit(self, child: Child, reason: Any) -> None:
+        """Send an exit signal to a child, and see to it that one that does not trap ends."""
+        peer = self.context.peer(child.id)
+        if peer is not None and child.id not in self.context.dying:
+            self.context.signal_exit(peer, reason)
+        if child.box is not None and not child.box.flag(boxes.TRAP_EXIT):
+            self.doom(child.id, reason)
+
+    def doom(self, victim: int, reason: Any) -> None:
+        """A child was sent an untrapped exit: kill it if it has not ended in half a second."""
+        child = self.children.get(victim)
+        if child is None or child.doom is not None or reason == "normal":
+            return
+
+        def execute() -> None:
+            if self.children.get(victim) is not child or child.box is None:
+                return
+            if child.box.flag(boxes.TRAP_EXIT):
+                child.doom = None
+                return
+            kernel.send_signal(child.pidfd, signal.SIGKILL)
+
+        if child.box is not None and child.box.flag(boxes.TRAP_EXIT):
+            return
+        child.doom = (reason,)
+        self.context.poller.at(poller.now() + DOOM_SECONDS, execute)
+
+    def kill(self, child: Child) -> None:
+        """End a child untrappably; its reason is "killed"."""
+        if child.box is not None:
+            child.box.set_flag(boxes.KILL_REQUESTED)
+        if child.pidfd >= 0:
+            kernel.send_signal(child.pidfd, signal.SIGKILL)
+
+    # -- death -----------------------------------------------------------------------------------------------------
+
+    def _reap(self, child: Child) -> None:
+        self.context.poller.forget(child.pidfd)
+        try:
+            _pid, child.status, child.rusage = os.wait4(child.os_process.pid, 0)
+        except ChildProcessError:
+            child.status = 0
+        os.close(child.pidfd)
+        child.pidfd = -1
+        self._by_os_pid.pop(child.os_process.pid, None)
+        self._read_boot_pipe(child)
+        self._close_boot_pipe(child)
+        if child.limit is not None:
+            child.limit.cancel()
+        self._take_in_orphans(child)
+        if not child.heirs:
+            self._bury(child)
+
+    def _take_in_orphans(self, dead: Child) -> None:
+        """Look who fell to this process, and end them: what a dead process started must not outlive it."""
+        for os_pid in kernel.children_of(os.getpid()):
+            if os_pid in self._by_os_pid:
+                continue
+            start = kernel.start_time(os_pid)
+            if start is None:
+                continue
+            process = kernel.OsProcess(os_pid, start)
+            box = self._box_of(process) if dead.box is None or dead.box.kind != boxes.KIND_SERVER else None
+            self._take_in(dead, process, box)
+
+    def _take_in(self, dead: Child, process: kernel.OsProcess, box: Box | None) -> None:
+        process_id = box.identity.id if box is not None else -process.pid
+        orphan = Child(process_id, self.context.pid_of(process_id), None, box)
+        orphan.os_process = process
+        heir_of = dead
+
+        def gone() -> None:
+            heir_of.heirs.discard(process.pid)
+            heir_of.heirs |= orphan.heirs
+            if not heir_of.heirs and heir_of.pidfd < 0:
+                self._bury(heir_of)
+
+        dead.heirs.add(process.pid)
+        orphan.words["gone"] = gone
+        self._adopt(orphan)
+        if box is None:
+            kernel.send_signal(orphan.pidfd, signal.SIGKILL)
+        else:
+            self.context.poller.at(poller.now() + ORPHAN_SECONDS, lambda: self._end_orphan(orphan))
+
+    def _end_orphan(self, orphan: Child) -> None:
+        if orphan.pidfd >= 0:
+            self.kill(orphan)
+
+    def _box_of(self, process: kernel.OsProcess) -> Box | None:
+        for process_id in self.directory.process_ids():
+            box = Box.open(self.directory.box(process_id))
+            if box is None:
+                continue
+            if box.identity.os_process == process and not box.flag(boxes.JUDGED):
+                return box
+            box.close()
+        return None
+
+    def _bury(self, child: Child) -> None:
+        """All that the dead left is gone: let the owner decide, free its names, judge."""
+        self.children.pop(child.id, None)
+        if child.box is None:
+            child.words["gone"]()
+            return
+        reason = self._cause(child)
+        coming_back = False if child.job is None else self._on_death(child, reason)
+        self._free_names(child, coming_back)
+        self.directory.forget_mailbox(child.id)
+        self._judge(child, reason)
+        if child.job is None:
+            child.words["gone"]()
+        else:
+            self._reaped.append(child)
+
+    def take_reaped(self) -> list[Child]:
+        """Give the children whose deaths were judged since the last call: now the owner may act."""
+        reaped, self._reaped = self._reaped, []
+        return reaped
+
+    def _cause(self, child: Child) -> Any:
+        assert child.box is not None
+        spoken = self._last_words(child)
+        if spoken is not None:
+            return spoken
+        killed = bool(child.box.flag(boxes.KILL_REQUESTED))
+        by_kill = os.WIFSIGNALED(child.status) and os.WTERMSIG(child.status) == signal.SIGKILL
+        if child.doom is not None and by_kill and not killed:
+            return child.doom[0]
+        return reason_of_status(child.status, killed=killed, oom=by_kill and not killed and self._was_oom())
+
+    def _was_oom(self) -> bool:
+        before, self._oom_kills = self._oom_kills, kernel.oom_kills()
+        return self._oom_kills > before
+
+    def _last_words(self, child: Child) -> Any | None:
+        assert child.box is not None
+        data = child.box.last_words(self.directory.words(child.id))
+        if data is None:
+            return None
+        try:
+            said = self.context.codec.decode(data)
+            child.words.update({key: value for key, value in said.items() if key != "reason"})
+            return said["reason"]
+        except (CodecError, KeyError, TypeError, AttributeError):
+            return Signalled("unknown")
+
+    def _free_names(self, child: Child, coming_back: bool) -> None:
+        assert child.box is not None
+        owners = {child.box.name: Held(child.id)} if child.box.name else {}
+        if child.box.kind == boxes.KIND_SUPERVISOR:
+            # what it was bringing back, and what its children had, goes with it or comes back with it
+            for name, owner in names.all_names(self.directory).items():
+                if owner == ComingBack(child.id) or (isinstance(owner, Held) and self._descends(owner.id, child.id)):
+                    owners[name] = owner  # type: ignore[assignment]
+        for name, owner in owners.items():
+            if coming_back:
+                names.hand_to_supervisor(self.directory, name, owner, self.context.id)
+            else:
+                names.unregister(self.directory, name, owner)
+
+    def _descends(self, process_id: int, supervisor: int) -> bool:
+        box = Box.open(self.directory.box(process_id))
+        if box is None:
+            return False
+        try:
+            reaper = box.identity.reaper
+        finally:
+            box.close()
+        return reaper == supervisor or (reaper > 1 and reaper != process_id and self._descends(reaper, supervisor))
+
+    def free_names_coming_back(self) -> None:
+        """Nobody is brought back any more: free every name that waits for this supervisor."""
+        for name, owner in names.all_names(self.directory).items():
+            if owner == ComingBack(self.context.id):
+                names.unregister(self.directory, name, owner)
+
+    def _judge(self, child: Child, reason: Any) -> None:
+        assert child.box is not None
+        elsewhere = f"{self.directory.box(child.id)}.verdict"
+        try:
+            child.box.judge(self.context.codec.encode(reason), elsewhere)
+        except (CodecError, OSError):
+            child.box.judge(b"", elsewhere)
+        self._keep(child)
+
+    def _keep(self, child: Child) -> None:
+        """Keep the boxes of the latest dead for those who come late; forget the oldest."""
+        self._kept.append(child.id)
+        if len(self._kept) > KEPT_DEAD:
+            oldest = self._kept.pop(0)
+            self.directory.forget(oldest)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{self.directory.box(oldest)}.verdict")
+
+
+def report(offspring: Offspring, child: Child, reason: Any, **facts: Any) -> None:
+    """Write the record of a death and report it, once."""
+    assert child.box is not None
+    record = death.make_record(offspring.context, child, reason, facts)
+    death.keep(offspring.directory, record)
+    death.log(offspring.directory, record)
+
+
+def close_box(child: Child) -> None:
+    """Unmap a dead child's box."""
+    if child.box is not None:
+        child.box.close()
+        child.box = None
+
+
+def with_program(job: Job, program: int) -> Job:
+    """Say whose root a job is."""
+    return dataclasses.replace(job, program=program)

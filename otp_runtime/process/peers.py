@@ -1,0 +1,160 @@
+"""Other processes as this one knows them: an open mailbox, a mapped box, a pidfd, what waits to be sent.
+
+What is sent *back* (a reply, an exit signal) never blocks its sender: it waits in the peer's outbox, in the
+sender's memory, and everything later for that peer waits behind it.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from otp_runtime.host import box as boxes
+from otp_runtime.host import kernel, pipe
+from otp_runtime.host.box import Box
+
+if TYPE_CHECKING:
+    from otp_runtime.host.directory import NodeDirectory
+    from otp_runtime.terms.pid import Pid, Ref
+
+BIRTH_SECONDS = 1.0
+
+
+class Peer:
+    """One other process: how to write to it, how its death will be told, who here wants to know."""
+
+    __slots__ = (
+        "aborting",
+        "box",
+        "fd",
+        "id",
+        "lane_fd",
+        "linked",
+        "monitors",
+        "noticed_at",
+        "outbox",
+        "pid",
+        "pidfd",
+        "policy",
+        "waiters",
+    )
+
+    def __init__(self, pid: Pid, box: Box, fd: int, pidfd: int) -> None:
+        """Use `open_peer`."""
+        self.pid = pid
+        self.id = pid.id
+        self.box = box
+        self.fd = fd
+        self.lane_fd = -1
+        self.pidfd = pidfd
+        self.policy = box.flag(boxes.OVERFLOW)
+        self.outbox: collections.deque[bytes] = collections.deque()
+        self.aborting = False
+        self.linked = False
+        self.monitors: dict[Ref, Any] = {}
+        self.waiters: list[Any] = []
+        self.noticed_at = 0.0
+
+    @property
+    def is_watched(self) -> bool:
+        """Say whether anybody here wants to be told of this peer's death."""
+        return self.linked or bool(self.monitors) or bool(self.waiters) or bool(self.outbox)
+
+    def try_write(self, frame: bytes) -> bool:
+        """Write one frame; False when there is no room. To a dead peer everything can be written: it is dropped."""
+        try:
+            os.write(self.fd, frame)
+        except BlockingIOError:
+            return False
+        except BrokenPipeError:
+            return True
+        return True
+
+    def flush(self) -> bool:
+        """Write what waits; say whether the outbox is empty now."""
+        outbox = self.outbox
+        while outbox:
+            if not self.try_write(outbox[0]):
+                return False
+            outbox.popleft()
+        return True
+
+    def write_lane(self, directory: NodeDirectory, frame: bytes) -> bool:
+        """Write to the control lane, which wakes the peer at once; False when it cannot be reached."""
+        if self.lane_fd < 0:
+            try:
+                self.lane_fd = os.open(directory.lane(self.id), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError:
+                return False
+        try:
+            os.write(self.lane_fd, frame)
+        except OSError:
+            return False
+        return True
+
+    def is_full(self) -> bool:
+        """Say whether the peer has drained more than its mailbox may hold and not handled it yet."""
+        limit = self.box.mailbox_limit
+        return limit > 0 and self.box.queued_bytes >= limit
+
+    def close(self) -> None:
+        """Close what is open."""
+        for fd in (self.fd, self.lane_fd, self.pidfd):
+            if fd >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
+        self.fd = self.lane_fd = self.pidfd = -1
+        self.outbox.clear()
+
+
+def open_peer(directory: NodeDirectory, pid: Pid) -> Peer | None:
+    """Open another process; None when it is dead and judged, or never was."""
+    box = Box.open(directory.box(pid.id))
+    if box is None:
+        return None
+    if box.flag(boxes.JUDGED) or not _is_born(box):
+        box.close()
+        return None
+    pidfd = kernel.open_pidfd(box.identity.os_process)
+    if pidfd is None:
+        box.close()
+        return None
+    try:
+        fd = os.open(directory.mailbox(pid.id), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        # no reader any more: it is dying, and its pidfd and its reaper will say of what
+        fd = -1
+    if fd < 0 and box.flag(boxes.JUDGED):
+        os.close(pidfd)
+        box.close()
+        return None
+    return Peer(pid, box, fd if fd >= 0 else _nowhere(), pidfd)
+
+
+def _is_born(box: Box) -> bool:
+    """Wait for the moment between the making of a box and the fork of its process."""
+    until = time.monotonic() + BIRTH_SECONDS
+    while box.identity.os_process.pid == 0:
+        if time.monotonic() > until or box.flag(boxes.JUDGED):
+            return False
+        os.sched_yield()
+    return True
+
+
+def _nowhere() -> int:
+    """Give a descriptor that swallows what is written: the mailbox of a process that is dying."""
+    return os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
+
+
+def frames_for(directory: NodeDirectory, payload: bytes, sender: int, receiver: int, number: int) -> list[bytes]:
+    """Cut a payload into what can be written: one frame, many, or one that names a segment."""
+    if len(payload) <= pipe.PAYLOAD_MAX:
+        return [pipe.whole(payload)]
+    if len(payload) >= pipe.SEGMENT_FROM:
+        path = directory.segment(receiver, sender, number)
+        if pipe.write_segment(path, payload):
+            return [pipe.segment(path)]
+    return pipe.parts(payload, sender, number)

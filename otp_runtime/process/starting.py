@@ -1,0 +1,109 @@
+"""Asking for a new process: by the launcher, or by turning this very process into it.
+
+A start function of a child spec runs in the *new* process. The first start that it reaches finds the slot open
+and takes it: the process becomes that server. Everywhere else a start asks the launcher for a fork.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Literal
+
+from otp_runtime.errors import AlreadyStarted, InitFailed, NoNode, StartTimeout
+from otp_runtime.process import node
+from otp_runtime.process.current import current
+from otp_runtime.process.job import Job
+from otp_runtime.terms.pid import Pid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otp_runtime.process.context import Context
+
+
+def start_job(
+    mode: Literal["plain", "start", "supervisor"],
+    function: Callable[..., Any] | None,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    label: str,
+    link: bool,
+    timeout: float | None = None,
+    name: str = "",
+    shutdown: float | None = 5.0,
+    body: bytes | None = None,
+) -> Any:
+    """Have a process started and wait until it is; gives its pid, None when it ignored."""
+    context = current()
+    if body is None:
+        assert function is not None
+        body = context.node.seal(function, args, kwargs, label)
+    parent = context.node.program or context.id
+    job = Job(
+        mode=mode,
+        body=body,
+        label=label,
+        parent=parent,
+        links=(parent,) if link else (),
+        timeout=timeout,
+        path=tuple(os.path.abspath(entry) for entry in sys.path),
+        log_level=logging.getLogger().getEffectiveLevel(),
+        program=context.node.program,
+        name=name,
+        shutdown=shutdown,
+    )
+    word = node.ask_launcher(["start", job.to_term()], None)
+    return _conclude(context, word, link=link, timeout=timeout, label=label)
+
+
+def _conclude(context: Context, word: list[Any], *, link: bool, timeout: float | None, label: str) -> Any:
+    match word:
+        case ["ok", Pid() as pid]:
+            context.node.started.add(pid.id)
+            if link:
+                hold_link(context, pid)
+            return pid
+        case ["ignore"]:
+            return None
+        case ["error", reason]:
+            raise start_error(reason, label, timeout)
+        case _:
+            msg = f"unexpected word {word!r} from the launcher"
+            raise NoNode(context.node.name, msg)
+
+
+def hold_link(context: Context, pid: Pid) -> None:
+    """Hold this process's end of a link to one that it has just started."""
+    peer = context.peer(pid.id)
+    if peer is None:
+        context.arrive_exit(pid.id, context.epitaph(pid.id), by_link=True)
+    else:
+        peer.linked = True
+
+
+def start_error(reason: Any, label: str, timeout: float | None) -> Exception:
+    """Give the exception for a start that failed with `reason`."""
+    match reason:
+        case ("already_started", Pid() as pid):
+            return AlreadyStarted(pid)
+        case "timeout":
+            return StartTimeout(label, timeout)
+        case _:
+            return InitFailed(reason)
+
+
+async def in_event_loop(start: Callable[[], Any]) -> Any:
+    """Run a start without blocking the event loop.
+
+    The start runs in a worker thread *as this thread's process*? No: a thread is a process of its own. What it
+    started is linked to the program, so the worker may end; links of a server are taken over by the caller.
+    """
+    context = current()
+    pid = await asyncio.get_running_loop().run_in_executor(None, start)
+    if isinstance(pid, Pid) and not context.is_program:
+        hold_link(context, pid)
+    return pid

@@ -1,0 +1,79 @@
+"""Importing the children's modules ahead, so that a restart does not pay for it again.
+
+A supervisor imports a module only after a throw-away process did so without dying and without leaving threads: an
+import that segfaults must kill no supervisor. What fails the trial each child imports itself, and fails alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from otp_runtime.process import current, shipping
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+TRIAL_SECONDS = 30.0
+
+
+def modules_of(start: tuple[Any, ...]) -> tuple[str, ...]:
+    """Give the importable modules that define what a start function runs, and what it is given."""
+    function, args, _kwargs = start
+    found = []
+    for thing in (getattr(function, "__self__", None), function, *args):
+        module = getattr(thing if isinstance(thing, type) or callable(thing) else type(thing), "__module__", None)
+        if isinstance(module, str) and module not in {"__main__", "__mp_main__", "builtins"}:
+            found.append(module)
+    return tuple(dict.fromkeys(name for name in found if not name.startswith("otp_runtime.")))
+
+
+def preload(names: Iterable[str]) -> None:
+    """Import modules into this supervisor, those that pass the trial."""
+    wanted = [name for name in dict.fromkeys(names) if name not in sys.modules]
+    for name in wanted:
+        if name not in sys.modules and _is_sound(name):
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+
+
+def preload_dill(directory: str) -> None:
+    """Load the pickler of functions once here, not in every child, when this node ships any by value."""
+    if os.listdir(directory):
+        shipping.load_dill()
+
+
+def _is_sound(name: str) -> bool:
+    read_end, write_end = os.pipe()
+    pid = current.fork_for_child()
+    if pid == 0:
+        _try(name, write_end)
+    os.close(write_end)
+    poll = select.poll()
+    poll.register(read_end, select.POLLIN)
+    deadline = time.monotonic() + TRIAL_SECONDS
+    sound = bool(poll.poll(TRIAL_SECONDS * 1000)) and os.read(read_end, 1) == b"1"
+    os.close(read_end)
+    if not sound and time.monotonic() >= deadline:
+        os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return sound
+
+
+def _try(name: str, write_end: int) -> None:
+    try:
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        importlib.import_module(name)
+        if threading.active_count() == 1 and len(os.listdir("/proc/self/task")) == 1:
+            os.write(write_end, b"1")
+    finally:
+        os._exit(0)
