@@ -83,7 +83,7 @@ class Agent:
     def child_spec(
         fun: Callable[[], Any] = dict,
         *,
-        id: Any = None,  # noqa: A002 - OTP's word
+        id: Any = None,
         restart: Any = None,
         shutdown: Any = ...,
         significant: bool = False,

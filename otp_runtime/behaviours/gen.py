@@ -140,7 +140,7 @@ def _ask_to_stop(context: Context, peer: Peer, reason: Any, deadline: float | No
         context.transmit(peer, payload, deadline)
 
 
-# -- asyncio -------------------------------------------------------------------------------------------------------------
+# -- asyncio -----------------------------------------------------------------------------------------------
 
 
 async def acall(server: Any, request: Any, timeout: float | None = 5.0) -> Any:
@@ -148,16 +148,18 @@ async def acall(server: Any, request: Any, timeout: float | None = 5.0) -> Any:
     context = current()
     started = poller.now()
     deadline = None if timeout is None else started + timeout
-    try:
-        context.codec.encode(request, "request")
-        peer = await bridge.find(context, server, deadline, request)
-    except CodecError:
-        raise
+    context.codec.encode(request, "request")
+    peer = await bridge.find(context, server, deadline, request)
     if peer.id == context.id:
         raise CallingSelf(server, request, 0.0)
     loop = asyncio.get_running_loop()
     arrived: asyncio.Future[None] = loop.create_future()
-    slot = Slot(peer, lambda: arrived.done() or arrived.set_result(None))
+
+    def arrive() -> None:
+        if not arrived.done():
+            arrived.set_result(None)
+
+    slot = Slot(peer, arrive)
     serial = context.next_serial()
     context.pending[serial] = slot
     try:
@@ -199,20 +201,20 @@ async def wait_for_end(context: Context, peer: Peer, timeout: float | None, ask:
                 ask()
             try:
                 return (await asyncio.wait_for(arrived, timeout),)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 return None
     finally:
         with contextlib.suppress(ValueError):
             peer.waiters.remove(ended)
 
 
-# -- requests whose reply is awaited later -----------------------------------------------------------------------------------
+# -- requests whose reply is awaited later -----------------------------------------------------------------
 
 
 class RequestId:
     """A request under way: see `GenServer.send_request`."""
 
-    __slots__ = ("_slot", "request", "serial", "server", "started")
+    __slots__ = ("request", "serial", "server", "slot", "started")
 
     def __init__(self, server: Any, request: Any, serial: int, slot: Slot) -> None:
         """Made by `send_request`."""
@@ -220,7 +222,7 @@ class RequestId:
         self.request = request
         self.serial = serial
         self.started = poller.now()
-        self._slot = slot
+        self.slot = slot
 
     def __repr__(self) -> str:
         return f"<request {self.serial} to {self.server!r}>"
@@ -259,7 +261,7 @@ def wait_response(rid: RequestId, timeout: float | None = 5.0) -> Any:
     context = current()
     deadline = None if timeout is None else poller.now() + timeout
     _wait_slots(context, [rid], deadline)
-    return _value(rid._slot, rid.server, rid.request, rid.started, lambda: _drop(context, rid))
+    return _value(rid.slot, rid.server, rid.request, rid.started, lambda: _drop(context, rid))
 
 
 def receive_response(rid: RequestId, timeout: float | None = 5.0) -> Any:
@@ -278,8 +280,9 @@ def wait_any(rids: Iterable[RequestId], timeout: float | None = 5.0) -> tuple[Re
     deadline = None if timeout is None else poller.now() + timeout
     _wait_slots(context, requests, deadline)
     for rid in requests:
-        if rid._slot.done:
-            return rid, _value(rid._slot, rid.server, rid.request, rid.started, lambda: _drop(context, rid))
+        if rid.slot.done:
+            _drop(context, rid)
+            return rid, _value(rid.slot, rid.server, rid.request, rid.started)
     raise CallTimeout(requests[0].server if requests else None, None, timeout)
 
 
@@ -287,16 +290,16 @@ def check_response(message: Any, rid: RequestId) -> Response[Any] | None:
     """See `GenServer.check_response`."""
     context = current()
     context.pump(0)
-    down = isinstance(message, Down) and rid._slot.peer is not None and message.pid == rid._slot.peer.pid
-    if not rid._slot.done and not down:
+    down = isinstance(message, Down) and rid.slot.peer is not None and message.pid == rid.slot.peer.pid
+    if not rid.slot.done and not down:
         return None
-    if not rid._slot.done and isinstance(message, Down):
-        rid._slot.fail(message.reason)
-    return Response(_value(rid._slot, rid.server, rid.request, rid.started, lambda: _drop(context, rid)))
+    if not rid.slot.done and isinstance(message, Down):
+        rid.slot.fail(message.reason)
+    return Response(_value(rid.slot, rid.server, rid.request, rid.started, lambda: _drop(context, rid)))
 
 
 def _wait_slots(context: Context, rids: list[RequestId], deadline: float | None) -> None:
-    while not any(rid._slot.done for rid in rids):
+    while not any(rid.slot.done for rid in rids):
         left = None if deadline is None else deadline - poller.now()
         if left is not None and left <= 0:
             return
@@ -324,7 +327,7 @@ def _value(slot: Slot, server: Any, request: Any, started: float, done: Any = No
     return slot.value
 
 
-# -- many nodes ------------------------------------------------------------------------------------------------------------
+# -- many nodes --------------------------------------------------------------------------------------------
 
 
 def multi_call(

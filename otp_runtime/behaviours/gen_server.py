@@ -26,8 +26,27 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 
 RESERVED = frozenset(
-    """start start_monitor astart astart_link call cast stop reply whereis acall astop send_request wait_response
-    receive_response check_response wait_any multi_call abcast commit""".split()
+    [
+        "start",
+        "start_monitor",
+        "astart",
+        "astart_link",
+        "call",
+        "cast",
+        "stop",
+        "reply",
+        "whereis",
+        "acall",
+        "astop",
+        "send_request",
+        "wait_response",
+        "receive_response",
+        "check_response",
+        "wait_any",
+        "multi_call",
+        "abcast",
+        "commit",
+    ]
 )
 SPEC_FIELDS = ("restart", "shutdown", "significant")
 OPTIONS = ("overflow",)
@@ -87,7 +106,7 @@ class GenServer(Generic[S]):
             )
             raise TypeError(msg)
 
-    # -- starting ------------------------------------------------------------------------------------------------------
+    # -- starting -------------------------------------------------------------------------------------------
 
     @classmethod
     def start(
@@ -117,7 +136,7 @@ class GenServer(Generic[S]):
     def start_monitor(
         cls, arg: Any = None, *, name: Any = None, timeout: float | None = None, **options: Any
     ) -> tuple[Pid | MaybeNone, Ref | MaybeNone]:
-        """As `start`, monitored from the first instant; gives the pid and the monitor. OTP: gen_server:start_monitor/3."""
+        """As `start`, monitored from the first instant; gives the pid and the monitor."""
         pid = cls._start(arg, name, timeout, options, link=False)
         return pid, None if pid is None else process.monitor_started(pid)
 
@@ -156,7 +175,7 @@ class GenServer(Generic[S]):
         cls,
         arg: Any = None,
         *,
-        id: Any = None,  # noqa: A002 - OTP's word
+        id: Any = None,
         restart: Any = None,
         shutdown: Any = ...,
         significant: bool = False,
@@ -179,7 +198,7 @@ class GenServer(Generic[S]):
             significant=significant,
         )
 
-    # -- callbacks -----------------------------------------------------------------------------------------------------
+    # -- callbacks ------------------------------------------------------------------------------------------
 
     def init(self, arg: Any, /) -> S | Ok[S] | Ignore | Stop[S]:
         """Give the first state, in the new process, before the starter goes on. Default: `arg` is the state."""
@@ -219,7 +238,7 @@ class GenServer(Generic[S]):
         """Redact what reports and `inspect` show: `status` has "state", "message", "reason". Default: all of it."""
         return status
 
-    # -- client functions ------------------------------------------------------------------------------------------------
+    # -- client functions -----------------------------------------------------------------------------------
 
     @staticmethod
     def call(
@@ -269,12 +288,12 @@ class GenServer(Generic[S]):
 
     @staticmethod
     def whereis(server: ServerRef) -> Pid | None:
-        """Give the pid that a server reference means now; None when there is none (yet again). EX: GenServer.whereis/1."""
+        """Give the pid that a server reference means now; None when there is none (yet again)."""
         return gen.whereis(server)
 
     @staticmethod
     async def acall(server: ServerRef, request: Any, timeout: float | None = 5.0) -> Any:
-        """As `call`, in an event loop: no thread is used. Cancelling drops the late reply; the request is not recalled."""
+        """As `call`, in an event loop, without a thread. Cancelling drops the late reply, not the request."""
         return await gen.acall(server, request, timeout)
 
     @staticmethod
@@ -314,7 +333,7 @@ class GenServer(Generic[S]):
     def multi_call(
         nodes: Iterable[str] | None, name: str, request: Any, timeout: float | None = None
     ) -> tuple[list[tuple[str, Any]], list[str]]:
-        """Call `name` on each of `nodes` (None: all connected); gives the replies by node, and the nodes without one."""
+        """Call `name` on each of `nodes` (None: all); gives the replies by node, and the nodes without one."""
         return gen.multi_call(nodes, name, request, timeout)
 
     @staticmethod
@@ -334,9 +353,9 @@ def _required_parameters(cls: type) -> bool:
 
 def check_options(options: dict[str, Any]) -> None:
     """Refuse unknown start options and wrong values of known ones."""
-    for key in options:
+    for key, value in options.items():
         if key not in OPTIONS:
-            raise BadChildSpec(key, options[key], f"one of the options {', '.join(OPTIONS)}")
+            raise BadChildSpec(key, value, f"one of the options {', '.join(OPTIONS)}")
     overflow = options.get("overflow", "block")
     if overflow not in {"block", "drop_newest", "error"}:
         raise BadChildSpec("overflow", overflow, "'block', 'drop_newest' or 'error'")

@@ -87,7 +87,7 @@ class PidServices:
             self._after(pid, error.reason, exc)
 
     def _stop(self, pid: Pid, box: Box) -> None:
-        if not box.flag(boxes.READY):
+        if box.flag(boxes.READY) == boxes.PLAIN:
             process.exit(pid, "shutdown")
             self.wait(pid, None)
             return
@@ -117,7 +117,7 @@ class PidServices:
             self._after(pid, await self.wait_async(pid, None), exc)
             return
         try:
-            if peer.box.flag(boxes.READY):
+            if peer.box.flag(boxes.READY) != boxes.PLAIN:
                 await gen.astop(pid, "shutdown" if peer.box.kind == boxes.KIND_SUPERVISOR else "normal")
             else:
                 process.exit(pid, "shutdown")

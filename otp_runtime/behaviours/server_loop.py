@@ -78,9 +78,12 @@ class ServerLoop:
         self.suspended = False
         self.set_aside: list[tuple[bytes, wire.Envelope]] = []
         self.message: wire.Envelope | None = None
+        self.last_reply: tuple[wire.Envelope, Any] | None = None
+        self._failure: BaseException | None = None
+        self._wake: asyncio.Event
         self.is_async = any(inspect.iscoroutinefunction(getattr(server, name, None)) for name in CALLBACKS)
 
-    # -- birth -----------------------------------------------------------------------------------------------------
+    # -- birth ----------------------------------------------------------------------------------------------
 
     def run(self, boot: Boot, name: Any, arg: Any) -> Any:
         """Live; give the exit reason."""
@@ -101,12 +104,12 @@ class ServerLoop:
             self._loop()
         except _End as end:
             return end.reason
-        except BaseException as error:  # noqa: BLE001 - an exception in init is the exit reason
+        except BaseException as error:  # noqa: BLE001 - OTP: what terminate raises is the exit reason
             return self._failed_init(boot, error)
 
     def _failed_init(self, boot: Boot, error: BaseException) -> Any:
         reason = booting.reason_of(error, self.context)
-        booting.note_words(self.context, error)
+        booting.note_words(error)
         boot.say("error", reason)
         return reason
 
@@ -134,7 +137,7 @@ class ServerLoop:
         telemetry.emit("server.start", server=self.box.name or self.box.label)
         return True
 
-    # -- the loop, synchronous -----------------------------------------------------------------------------------------
+    # -- the loop, synchronous ------------------------------------------------------------------------------
 
     def _loop(self) -> None:
         context = self.context
@@ -144,7 +147,7 @@ class ServerLoop:
                 self._run("handle_continue", (term, self.state), b"", [wire.SEND, ("continue", term)])
                 continue
             if context.doomed is not None:
-                raise _End(context.doomed[0])
+                raise self._doomed()
             entry = self._next()
             if entry is None:
                 entry = self._wait()
@@ -180,7 +183,7 @@ class ServerLoop:
             self._hibernate()
         while True:
             if context.doomed is not None:
-                raise _End(context.doomed[0])
+                raise self._doomed()
             chunk = read(context.fd, pipe.READ_SIZE)
             if chunk is not None:
                 context.feed(chunk)
@@ -188,8 +191,8 @@ class ServerLoop:
                 left = None if deadline is None else max(0.0, deadline - poller.now())
                 try:
                     context.pump(left)
-                except ExitSignal as signal:
-                    raise _End(signal.reason) from None
+                except ExitSignal:
+                    raise self._doomed() from None
             entry = self._next()
             if entry is not None:
                 self.box.set_flag(boxes.HIBERNATING, 0)
@@ -206,7 +209,7 @@ class ServerLoop:
         self.box.set_flag(boxes.HIBERNATING)
         gc.collect()
 
-    # -- one message -------------------------------------------------------------------------------------------------
+    # -- one message ----------------------------------------------------------------------------------------
 
     def _prepare(self, envelope: wire.Envelope) -> tuple[str, tuple[Any, ...]] | None:
         """Say which callback a message goes to, and with what; None when the runtime itself handled it."""
@@ -242,7 +245,7 @@ class ServerLoop:
         self._enter(payload, envelope)
         try:
             result = getattr(self.server, name)(*args)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it ends the server by OTP's rules
+        except BaseException as error:  # noqa: BLE001 - OTP: what terminate raises is the exit reason
             self._crashed(error)
         else:
             self._apply(name, result, envelope)
@@ -289,23 +292,34 @@ class ServerLoop:
     def _stop(self, result: Stop[Any], envelope: wire.Envelope) -> None:
         if result.state is not MISSING:
             self.state = result.state
-        try:
-            self._end(result.reason)
-        finally:
-            # OTP: terminate first, then the reply, then the end
-            if result.reply is not MISSING and envelope[0] == wire.CALL:
-                self._reply(envelope, wire.VALUE, result.reply)
+        if result.reply is not MISSING and envelope[0] == wire.CALL:
+            self.last_reply = (envelope, result.reply)
+        self._end(result.reason)
 
-    # -- the end -------------------------------------------------------------------------------------------------------
+    def _say_last_reply(self) -> None:
+        """OTP: terminate first, then the reply, then the end."""
+        if self.last_reply is not None:
+            (envelope, value), self.last_reply = self.last_reply, None
+            self._reply(envelope, wire.VALUE, value)
+
+    # -- the end --------------------------------------------------------------------------------------------
 
     def _crashed(self, error: BaseException) -> None:
         """A callback did not return."""
         context = self.context
         if isinstance(error, ExitSignal) or context.doomed is not None:
-            reason = context.doomed[0] if context.doomed is not None else booting.reason_of(error, context)
-            raise _End(reason) from None
-        booting.note_words(context, error)
+            raise self._doomed() from None
+        booting.note_words(error)
         self._end(booting.reason_of(error, context))
+
+    def _doomed(self) -> _End:
+        """An exit signal that is not trapped ends the server: `terminate` does not run (OTP's rule)."""
+        reason = self.context.doomed[0] if self.context.doomed is not None else "killed"
+        if reason == "shutdown" and hasattr(self.server, "terminate"):
+            name = type(self.server).__qualname__
+            text = f"{name} has terminate() but was shut down without it: set trap_exit = True in the class to run it"
+            self.context.node.warn_once(f"terminate-{name}", text)
+        return _End(reason)
 
     def _end(self, reason: Any) -> None:
         """Run `terminate`, then leave the loop."""
@@ -318,8 +332,9 @@ class ServerLoop:
             try:
                 terminate(reason, self.state)
             except BaseException as error:  # noqa: BLE001 - OTP: what terminate raises is the exit reason
-                booting.note_words(self.context, error)
-                raise _End(booting.reason_of(error, self.context)) from None
+                booting.note_words(error)
+                reason = booting.reason_of(error, self.context)
+        self._say_last_reply()
         raise _End(reason) from None
 
     def _note_state(self, reason: Any) -> None:
@@ -329,14 +344,14 @@ class ServerLoop:
         if self.message is not None:
             kind = {wire.CALL: "call", wire.CAST: "cast", wire.SYSTEM: "system"}.get(self.message[0], "info")
             more["message"] = f"{kind} {_shown(status.get('message'))}"
-        booting.note_words(self.context, None, **more)
+        booting.note_words(None, **more)
 
     def formatted(self, status: dict[str, Any]) -> dict[str, Any]:
         """Let the server's `format_status` redact what will be shown."""
         try:
             formatted = self.server.format_status(dict(status))
         except Exception as error:  # noqa: BLE001 - a broken format_status must not hide the death it describes
-            return {key: f"(format_status raised {error!r})" for key in status}
+            return dict.fromkeys(status, f"(format_status raised {error!r})")
         return formatted if isinstance(formatted, dict) else status
 
     def _warn_bad_return(self, name: str, value: Any, allowed: str) -> None:
@@ -346,7 +361,7 @@ class ServerLoop:
     def _who(self) -> str:
         return f"{self.box.name or self.box.label} {self.context.pid!r}"
 
-    # -- the loop inside an event loop ---------------------------------------------------------------------------------
+    # -- the loop inside an event loop ----------------------------------------------------------------------
 
     def _run_async(self, boot: Boot, arg: Any) -> Any:
         loop = asyncio.new_event_loop()
@@ -371,7 +386,6 @@ class ServerLoop:
             loop.default_exception_handler(details)
 
     async def _live(self, boot: Boot, arg: Any) -> Any:
-        self._failure: BaseException | None = None
         self._wake = asyncio.Event()
         try:
             result = self.server.init(arg)
@@ -381,7 +395,7 @@ class ServerLoop:
                 return "normal"
         except _End as end:
             return end.reason
-        except BaseException as error:  # noqa: BLE001 - an exception in init is the exit reason
+        except BaseException as error:  # noqa: BLE001 - OTP: what terminate raises is the exit reason
             return self._failed_init(boot, error)
         asyncio.get_running_loop().set_task_factory(self._make_task)
         try:
@@ -423,7 +437,7 @@ class ServerLoop:
             result = getattr(self.server, name)(*args)
             if inspect.isawaitable(result):
                 result = await result
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it ends the server by OTP's rules
+        except BaseException as error:  # noqa: BLE001 - OTP: what terminate raises is the exit reason
             self._crashed(error)
         else:
             self._apply(name, result, envelope)
@@ -439,7 +453,7 @@ class ServerLoop:
         try:
             while True:
                 if context.doomed is not None:
-                    raise _End(context.doomed[0])
+                    raise self._doomed()
                 if self._failure is not None:
                     self._crashed(self._failure)
                 context.pump(0)
@@ -452,7 +466,7 @@ class ServerLoop:
                 self._wake.clear()
                 try:
                     await asyncio.wait_for(self._wake.wait(), left)
-                except asyncio.TimeoutError:
+                except TimeoutError:
                     continue
         finally:
             context.on_arrival = None
@@ -461,8 +475,9 @@ class ServerLoop:
         try:
             await self.server.terminate(reason, self.state)
         except BaseException as error:  # noqa: BLE001 - OTP: what terminate raises is the exit reason
-            booting.note_words(self.context, error)
-            return booting.reason_of(error, self.context)
+            booting.note_words(error)
+            reason = booting.reason_of(error, self.context)
+        self._say_last_reply()
         return reason
 
 

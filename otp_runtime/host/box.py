@@ -37,6 +37,9 @@ _U32 = struct.Struct("<I")
 _U16 = struct.Struct("<H")
 
 TRAP_EXIT, KILL_REQUESTED, SPOKEN, JUDGED, SUSPENDED, OVERFLOW, READY, SIGNALLED, HIBERNATING = range(40, 49)
+PLAIN = 2
+"""Value of READY for a process that serves no system messages."""
+
 _IDENTITY_AT = 64
 _OS_PID_AT = 80
 _HOT_AT = 104
@@ -112,7 +115,7 @@ class Box:
         """Unmap."""
         self._map.close()
 
-    # -- identity ------------------------------------------------------------------------------------------------
+    # -- identity -------------------------------------------------------------------------------------------
 
     @property
     def kind(self) -> int:
@@ -156,7 +159,7 @@ class Box:
         self._map[at + 2 : at + 2 + len(data)] = data
         _U16.pack_into(self._map, at, len(data))
 
-    # -- flags ---------------------------------------------------------------------------------------------------
+    # -- flags ----------------------------------------------------------------------------------------------
 
     def flag(self, which: int) -> int:
         """Read a flag byte."""
@@ -166,7 +169,7 @@ class Box:
         """Write a flag byte."""
         self._map[which] = value
 
-    # -- the loop ------------------------------------------------------------------------------------------------
+    # -- the loop -------------------------------------------------------------------------------------------
 
     def enter_callback(self, now: float, handled: int, message: bytes) -> None:
         """Note that a callback begins, and the message it is given."""
@@ -226,7 +229,7 @@ class Box:
         """Count one such piece."""
         _U64.pack_into(self._map, _GARBAGE_AT, self.garbage + 1)
 
-    # -- last words and verdict ------------------------------------------------------------------------------------
+    # -- last words and verdict -----------------------------------------------------------------------------
 
     def speak(self, words: bytes, elsewhere: str) -> None:
         """Write the last words; what is too long for the box goes into the file `elsewhere`."""

@@ -17,6 +17,7 @@ import select
 import signal
 import sys
 import time
+from typing import Any
 
 from otp_runtime.host import kernel
 from otp_runtime.host.directory import NodeDirectory
@@ -54,7 +55,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _load(entry: str) -> object:
+def _load(entry: str) -> Any:
     module, _, function = entry.partition(":")
     return getattr(importlib.import_module(module), function)
 

@@ -119,6 +119,7 @@ class Unframer:
         return len(chunk) if after < 0 else after
 
     def _special(self, kind: int, data: bytes, found: list[bytes]) -> None:
+        payload: bytes | None
         if kind == SEGMENT:
             payload = self._read_segment(data)
         elif kind == ABORT:

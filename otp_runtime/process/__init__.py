@@ -10,11 +10,11 @@ from otp_runtime.process.primitives import (
     alive,
     cancel_timer,
     demonitor,
-    exit,  # noqa: A004 - OTP's word, always read as process.exit
+    exit,
     flush,
     info,
     link,
-    list,  # noqa: A004 - Elixir's Process.list
+    list,
     monitor,
     read_timer,
     receive,

@@ -126,7 +126,7 @@ class Boot:
                 view = view[os.write(self._fd, view) :]
 
 
-# -- birth -------------------------------------------------------------------------------------------------------------
+# -- birth -------------------------------------------------------------------------------------------------
 
 
 def run_child(
@@ -145,7 +145,7 @@ def run_child(
         boot = Boot(node, boot_fd)
         reason = _live(context, boot, job, serve_supervisor)
         status = end(context, boot, reason)
-    except BaseException as error:  # noqa: BLE001 - the last line before _exit: report, whatever it is
+    except BaseException as error:  # noqa: BLE001 - whatever ends a process is its exit reason
         with contextlib.suppress(BaseException):
             node.warn(f"internal error in a new process, please report it:\n{crash_of(error).traceback}")
     finally:
@@ -158,6 +158,7 @@ def _take_over(node: NodeHandle, job: Job, box: Box, reaper: kernel.OsProcess, b
         signal.signal(number, signal.SIG_DFL)
     box.inhabit(kernel.own_process())
     kernel.become_subreaper()
+    kernel.set_title(f"otp:{job.name or job.label}")
     if job.mode != "supervisor":
         kernel.own_oom_score(500)
         sys.path[:] = job.path or sys.path
@@ -227,13 +228,16 @@ def is_users_code(frame: Any) -> bool:
 
 def _live(context: Context, boot: Boot, job: Job, serve_supervisor: Callable[..., Any]) -> Any:
     """Do the job; give the exit reason."""
-    global slot  # noqa: PLW0603 - a process starts once
+    global slot
+    run: Callable[[Context, Boot], Any] | None = None
+    result: Any = None
     try:
         for other in job.links:
             context.link_back(other)
         if job.mode == "supervisor":
             return serve_supervisor(context, boot, context.codec.decode(job.body))
         if job.mode == "plain":
+            context.box.set_flag(boxes.READY, boxes.PLAIN)
             boot.say("ok")
             function, args, kwargs = context.node.unseal(job.body)
             function(*args, **kwargs)
@@ -242,10 +246,10 @@ def _live(context: Context, boot: Boot, job: Job, serve_supervisor: Callable[...
         try:
             function, args, kwargs = context.node.unseal(job.body)
             result = function(*args, **kwargs)
+        except Become as server:
+            run = server.run
         finally:
             slot = None
-    except Become as server:
-        return server.run(context, boot)
     except Ignored:
         boot.say("ignore")
         return "normal"
@@ -255,8 +259,10 @@ def _live(context: Context, boot: Boot, job: Job, serve_supervisor: Callable[...
     except BaseException as error:  # noqa: BLE001 - whatever ends a process is its exit reason
         reason = reason_of(error, context)
         boot.say("error", reason)
-        note_words(context, error)
+        note_words(error)
         return reason
+    if run is not None:
+        return run(context, boot)
     boot.say(*(("ignore",) if result is None else ("error", ("bad_return_value", result))))
     return "normal"
 
@@ -276,13 +282,13 @@ def reason_of(error: BaseException, context: Context) -> Any:
             return crash_of(error)
 
 
-# -- death -------------------------------------------------------------------------------------------------------------
+# -- death -------------------------------------------------------------------------------------------------
 
 words: dict[str, Any] = {}
 """What this process will say of itself beside its reason: the message it was handling, its state, a traceback."""
 
 
-def note_words(context: Context, error: BaseException | None, **more: str) -> None:
+def note_words(error: BaseException | None, **more: str) -> None:
     """Remember, for the last words, what ended this process."""
     words.update({key: value[:SHOWN_MAX] for key, value in more.items()})
     if isinstance(error, SystemExit) and isinstance(error.code, str):
@@ -306,7 +312,7 @@ def end(context: Context, boot: Boot, reason: Any) -> int:
     boot.say("error", reason)
     context.linger()
     with contextlib.suppress(BaseException):
-        atexit._run_exitfuncs()
+        atexit._run_exitfuncs()  # noqa: SLF001 - what _exit would skip
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
@@ -321,6 +327,3 @@ def _sendable(reason: Any) -> Any:
 
 def _short(reason: Any) -> Any:
     return reason if isinstance(reason, str) and len(reason) < 200 else repr(reason)[:2000]
-
-
-__all__ = ["Become", "BecomeSupervisor", "Boot", "boxes", "end", "note_words", "reason_of", "run_child", "take_slot"]

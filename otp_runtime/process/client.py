@@ -11,10 +11,10 @@ from otp_runtime.host import pipe, poller
 from otp_runtime.process import names
 from otp_runtime.process.context import Context, ExitSignal, Slot
 from otp_runtime.process.current import current
-from otp_runtime.terms.pid import Pid
 
 if TYPE_CHECKING:
     from otp_runtime.process.peers import Peer
+    from otp_runtime.terms.pid import Pid
 
 V = TypeVar("V")
 
@@ -38,7 +38,7 @@ def request(server: Any, message: Any, timeout: float | None, kind: int = wire.C
     if peer.id == context.id:
         raise CallingSelf(server, message, 0.0)
     slot = Slot(peer)
-    serial = context._serial = context._serial + 1
+    serial = context.next_serial()
     payload = _encode(context, kind, serial, message)
     context.pending[serial] = slot
     try:

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import errno
 import os
+import resource
 import signal
-import threading
 from typing import TYPE_CHECKING, Any
 
 from otp_runtime.core import messages as wire
@@ -25,7 +26,7 @@ from otp_runtime.core.signals import Deliver, Die, on_exit_signal
 from otp_runtime.errors import CodecError, MailboxFull
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, pipe, poller
-from otp_runtime.process.peers import Peer, frames_for, open_peer
+from otp_runtime.process.peers import VERDICT_SECONDS, Peer, frames_for, open_peer
 from otp_runtime.terms.events import Down, Exit
 from otp_runtime.terms.pid import Pid, Ref
 from otp_runtime.terms.reason import Exited, Signalled
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from otp_runtime.host.box import Box
     from otp_runtime.process.handle import NodeHandle
 
-VERDICT_SECONDS = 0.5
 DYING_POLL_SECONDS = 0.0005
 PEERS_MAX = 512
 LINGER_SECONDS = 1.0
@@ -126,7 +126,7 @@ class Context:
         self.poller.watch(self.fd, poller.READABLE, self._on_mailbox)
         self.poller.watch(self.lane_fd, poller.READABLE, self._on_lane)
 
-    # -- identity --------------------------------------------------------------------------------------------------
+    # -- identity -------------------------------------------------------------------------------------------
 
     def pid_of(self, process_id: int) -> Pid:
         """Give the pid of a process of this node."""
@@ -147,14 +147,20 @@ class Context:
         self.box.set_flag(boxes.TRAP_EXIT, int(flag))
         return old
 
-    # -- peers -----------------------------------------------------------------------------------------------------
+    # -- peers ----------------------------------------------------------------------------------------------
 
     def peer(self, process_id: int) -> Peer | None:
         """Give the peer of an id of this node; None when it is dead (judged) or never was."""
         known = self.peers.get(process_id)
         if known is not None:
             return known
-        opened = open_peer(self.directory, self.pid_of(process_id))
+        try:
+            opened = open_peer(self.directory, self.pid_of(process_id))
+        except OSError as error:
+            if error.errno not in {errno.EMFILE, errno.ENFILE}:
+                raise
+            self._forget_idle_peers()
+            opened = self._open_again(process_id)
         if opened is None:
             return None
         if len(self.peers) >= PEERS_MAX:
@@ -165,6 +171,15 @@ class Context:
             # a thread has no pidfd of its own: its mailbox losing its reader only wakes, the box then tells
             self.poller.watch(opened.fd, 0, lambda events: self._on_thread_end(opened, events))
         return opened
+
+    def _open_again(self, process_id: int) -> Peer | None:
+        try:
+            return open_peer(self.directory, self.pid_of(process_id))
+        except OSError as error:
+            soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            who = self.box.name or repr(self.pid)
+            msg = f"{who} has too many open files (limit {soft}) to reach process {process_id}: raise it (ulimit -n)"
+            raise OSError(error.errno, msg) from error
 
     def _forget_idle_peers(self) -> None:
         asked = {id(slot.peer) for slot in self.pending.values()}
@@ -180,7 +195,7 @@ class Context:
         peer.close()
         peer.box.close()
 
-    # -- sending ---------------------------------------------------------------------------------------------------
+    # -- sending --------------------------------------------------------------------------------------------
 
     def encode(self, kind: int, *fields: Any) -> bytes:
         """Encode an envelope of small, known fields."""
@@ -191,10 +206,9 @@ class Context:
 
         To a dead peer nothing is written and nothing raised: its death is told elsewhere.
         """
-        if len(payload) <= pipe.PAYLOAD_MAX and not peer.outbox and not peer.aborting and not peer.box.mailbox_limit:
-            if peer.try_write(pipe.whole(payload)):
-                return
-        self._transmit_slowly(peer, payload, deadline, policy)
+        fits = len(payload) <= pipe.PAYLOAD_MAX and not peer.outbox and not peer.aborting and not peer.box.mailbox_limit
+        if not (fits and peer.try_write(pipe.whole(payload))):
+            self._transmit_slowly(peer, payload, deadline, policy)
 
     def _transmit_slowly(self, peer: Peer, payload: bytes, deadline: float | None, policy: int) -> None:
         started = poller.now()
@@ -276,7 +290,7 @@ class Context:
             self.poller.wait(left if not self.dying else DYING_POLL_SECONDS)
             self._conclude_dying()
 
-    # -- receiving -------------------------------------------------------------------------------------------------
+    # -- receiving ------------------------------------------------------------------------------------------
 
     def pump(self, timeout: float | None) -> None:
         """Sleep until something happened, at most `timeout` seconds, and take in whatever it was."""
@@ -363,7 +377,7 @@ class Context:
         """Put a message that the runtime itself made (Down, Exit, a timer's) into the inbox."""
         self.inbox.append((b"", [wire.SEND, message]))
 
-    # -- timers ----------------------------------------------------------------------------------------------------
+    # -- timers ---------------------------------------------------------------------------------------------
 
     def _arm(self, envelope: wire.Envelope) -> None:
         _kind, sender, serial, due, message = envelope
@@ -386,7 +400,7 @@ class Context:
         while self.read_mailbox():
             pass
 
-    # -- the control lane --------------------------------------------------------------------------------------------
+    # -- the control lane -----------------------------------------------------------------------------------
 
     def _on_lane(self, _events: int) -> None:
         self.read_lane()
@@ -422,7 +436,7 @@ class Context:
             case _:
                 pass
 
-    # -- exit signals ------------------------------------------------------------------------------------------------
+    # -- exit signals ---------------------------------------------------------------------------------------
 
     def arrive_exit(self, sender: int, reason: Any, *, by_link: bool) -> None:
         """Let an exit signal act on this process: die, deliver or ignore (core.signals decides)."""
@@ -446,8 +460,8 @@ class Context:
             self.doomed = (reason,)
             self.box.set_flag(boxes.SIGNALLED)
 
-    def signal_exit(self, peer: Peer, reason: Any) -> None:
-        """Send an exit signal. Never blocks: what finds no room waits in the outbox.
+    def signal_exit(self, peer: Peer, reason: Any, sender: int = 0) -> None:
+        """Send an exit signal, in the name of `sender` if given. Never blocks: what finds no room waits in the outbox.
 
         A trapped one keeps mailbox order. An untrapped one goes over the control lane, where it interrupts, and
         the victim's OS parent is told, so that it cannot be swallowed.
@@ -456,8 +470,7 @@ class Context:
             peer.box.set_flag(boxes.KILL_REQUESTED)
             kernel.send_signal(peer.pidfd, signal.SIGKILL)
             return
-        sender = self.node.program or self.id
-        payload = self.codec.encode([wire.EXIT, sender, reason], "reason")
+        payload = self.codec.encode([wire.EXIT, sender or self.node.program or self.id, reason], "reason")
         if peer.box.flag(boxes.TRAP_EXIT):
             self.post(peer, payload)
             return
@@ -490,7 +503,7 @@ class Context:
             box.close()
         return "noproc" if reason is None else reason[0]
 
-    # -- deaths ------------------------------------------------------------------------------------------------------
+    # -- deaths ---------------------------------------------------------------------------------------------
 
     def _on_death(self, peer: Peer) -> None:
         self.poller.forget(peer.pidfd)
@@ -555,13 +568,16 @@ class Context:
         for waiter in waiters:
             waiter(reason)
 
-    # -- the end -----------------------------------------------------------------------------------------------------
+    # -- the end --------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close everything this process has open; it is over."""
+        """Close everything this process has open; it is over.
+
+        The poller first: in a fork it is still its parent's, and forgetting a descriptor would take it from both.
+        """
+        self.poller.close()
         for peer in list(self.peers.values()):
             self._drop_peer(peer)
-        self.poller.close()
         for fd in (self.fd, self._own_end, self.lane_fd, self._own_lane_end):
             with contextlib.suppress(OSError):
                 os.close(fd)

@@ -9,9 +9,11 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from otp_runtime.core.names import Held
 from otp_runtime.host import box as boxes
 from otp_runtime.host.box import Box
 from otp_runtime.host.kernel import own_process
+from otp_runtime.process import names
 from otp_runtime.process.context import Context
 from otp_runtime.process.handle import LAUNCHER_ID
 
@@ -40,13 +42,13 @@ def node() -> NodeHandle | None:
 
 def enter(handle: NodeHandle | None) -> None:
     """Make this OS process one of a node's, or of none."""
-    global _node  # noqa: PLW0603 - an OS process belongs to one node
+    global _node
     _node = handle
 
 
 def join_with(function: Callable[[], NodeHandle]) -> None:
     """Say how a program that uses the library for the first time gets a node."""
-    global _join  # noqa: PLW0603 - a slot that the module that starts nodes fills
+    global _join
     _join = function
 
 
@@ -126,6 +128,8 @@ class _SignOff:
 
 def sign_off(context: Context) -> None:
     """End the process that a thread was."""
+    if context.box.name:
+        names.unregister(context.directory, context.box.name, Held(context.id))
     context.box.judge(context.codec.encode("normal"), f"{context.directory.box(context.id)}.verdict")
     context.close()
     context.directory.forget(context.id)
@@ -137,14 +141,14 @@ def _after_fork_in_child() -> None:
     The child closes what it inherited of its parent's process and becomes a new process of the node, or of a
     node of its own, at its first use of the library.
     """
-    global _node  # noqa: PLW0603
+    global _node
     guard, _local.guard, _local.context = _local.guard, None, None
     _abandoned.append((guard, _node))
     for context in contexts():
         _abandoned.append(context)
         context.close()
     _contexts.clear()
-    for reset in list(_on_fork):
+    for reset in _on_fork:
         reset()
     _node = None
 
@@ -160,7 +164,7 @@ def on_users_fork(reset: Callable[[], None]) -> None:
 
 def fork_for_child() -> int:
     """Fork for a process of the node: the child drops its parent's process without touching it."""
-    global _forks_are_ours  # noqa: PLW0603
+    global _forks_are_ours
     _forks_are_ours = True
     try:
         pid = os.fork()

@@ -75,7 +75,7 @@ def _plain(term: Any) -> Any:
     return repr(term)
 
 
-# -- making ------------------------------------------------------------------------------------------------------------
+# -- making ------------------------------------------------------------------------------------------------
 
 
 def make_record(context: Context, child: Child, reason: Any, facts: dict[str, Any]) -> Death:
@@ -92,7 +92,7 @@ def make_record(context: Context, child: Child, reason: Any, facts: dict[str, An
         signal=reason.name if isinstance(reason, Signalled) else None,
         exit_code=reason.code if isinstance(reason, Exited) else None,
         oom=isinstance(reason, Signalled) and reason.oom,
-        message_in_hand=words.get("message") or describe_message(context, child.box.message_in_hand),
+        message_in_hand=words.get("message") or describe_message(child.box.message_in_hand),
         state=words.get("state"),
         python_traceback=words.get("traceback") or (reason.traceback if isinstance(reason, Crash) else None),
         native_stack=_native_stack(context.directory, child.id) if isinstance(reason, Signalled) else None,
@@ -118,7 +118,7 @@ def _kind(reason: Any) -> str:
             return "exception"
 
 
-def describe_message(context: Context, payload: bytes | None) -> str | None:
+def describe_message(payload: bytes | None) -> str | None:
     """Say what message a payload is, for people; a cut one as far as it goes."""
     if not payload:
         return None
@@ -155,7 +155,7 @@ def _native_stack(directory: NodeDirectory, process_id: int) -> str | None:
     return None
 
 
-# -- keeping -----------------------------------------------------------------------------------------------------------
+# -- keeping -----------------------------------------------------------------------------------------------
 
 
 def keep(directory: NodeDirectory, record: Death) -> None:
@@ -204,7 +204,7 @@ def why(server: Any) -> Death | None:
     return known[-1] if known else None
 
 
-# -- reporting ---------------------------------------------------------------------------------------------------------
+# -- reporting ---------------------------------------------------------------------------------------------
 
 
 def log(directory: NodeDirectory, record: Death) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any, Final
 
+from otp_runtime.core.names import file_name_of
 from otp_runtime.errors import CodecError
 from otp_runtime.process import reports
 from otp_runtime.process.shipping import Shipper, check_globals
@@ -50,6 +52,13 @@ class NodeHandle:
         """Open what `seal` made."""
         function, args, kwargs = self.codec.decode(sealed)
         return function, args, kwargs
+
+    def warn_once(self, key: str, text: str) -> None:
+        """As `warn`, once in the life of the node for each `key`."""
+        path = self.directory.deaths / f".once-{file_name_of(key)}"
+        with contextlib.suppress(FileExistsError, FileNotFoundError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            self.warn(text)
 
     def warn(self, text: str) -> None:
         """Report something that is wrong and harmless."""

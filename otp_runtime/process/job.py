@@ -39,5 +39,5 @@ class Job:
     @classmethod
     def from_term(cls, term: list[Any]) -> Job:
         """Read what `to_term` gave."""
-        values = [tuple(value) if isinstance(value, list) else value for value in term]
+        values: list[Any] = [tuple(value) if isinstance(value, list) else value for value in term]
         return cls(*values)

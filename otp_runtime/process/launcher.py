@@ -24,6 +24,7 @@ from otp_runtime.process.context import Context
 from otp_runtime.process.handle import LAUNCHER_ID, NodeHandle
 from otp_runtime.process.job import Job
 from otp_runtime.process.offspring import Child, Offspring, close_box, report
+from otp_runtime.terms.codec import Codec
 from otp_runtime.terms.reason import Crash, is_abnormal
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Launcher:
                 if program.leaving:
                     self._stop_next_root(program)
 
-    # -- requests --------------------------------------------------------------------------------------------------
+    # -- requests -------------------------------------------------------------------------------------------
 
     def _handle(self, envelope: wire.Envelope) -> None:
         match envelope:
@@ -105,7 +106,7 @@ class Launcher:
 
         self.context.timers[sender, serial] = self.context.poller.at(due, expire)
 
-    # -- starts ----------------------------------------------------------------------------------------------------
+    # -- starts ---------------------------------------------------------------------------------------------
 
     def _start(self, job: Job, caller: int, serial: int) -> None:
         program = self.programs.get(job.program)
@@ -173,7 +174,7 @@ class Launcher:
             outcome = ["error", verdict]
         self._answer(*asker, outcome)
 
-    # -- programs --------------------------------------------------------------------------------------------------
+    # -- programs -------------------------------------------------------------------------------------------
 
     def attach(self, process_id: int) -> list[Any]:
         """Let a program take part: watch it, stop its roots when it goes."""
@@ -273,8 +274,7 @@ def main(directory_path: str, guard: kernel.OsProcess, lifeline: int, serve_supe
     try:
         kernel.become_subreaper()
         directory = NodeDirectory(directory_path)
-        name, incarnation, owner, path = _read_node_file(directory)
-        sys.path[:] = path
+        name, incarnation, owner = _settle(directory)
         node = NodeHandle(directory, name, incarnation)
         directory.make_mailbox(LAUNCHER_ID)
         box = Box.create(directory.box(LAUNCHER_ID), LAUNCHER_ID, 0, boxes.KIND_LAUNCHER, time.time())
@@ -304,12 +304,21 @@ def main(directory_path: str, guard: kernel.OsProcess, lifeline: int, serve_supe
         os._exit(status)
 
 
-def _read_node_file(directory: NodeDirectory) -> tuple[str, int, int, list[str]]:
-    from otp_runtime.terms.codec import Codec
-
+def _settle(directory: NodeDirectory) -> tuple[str, int, int]:
+    """Take over what the program left in the node's file: its path, its environment."""
     with open(directory.path / "node", "rb") as file:
         said = Codec().decode(file.read())
-    return said["name"], said["incarnation"], said["program"], said["path"]
+    sys.path[:] = said["path"]
+    if said["python_path"] is None:
+        os.environ.pop("PYTHONPATH", None)
+    else:
+        os.environ["PYTHONPATH"] = said["python_path"]
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):
+            # nothing is lost at a kill -9 beyond the last unfinished line
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    kernel.set_title("otp:launcher")
+    return said["name"], said["incarnation"], said["program"]
 
 
 def _watch_the_guard(launcher: Launcher, guard: kernel.OsProcess) -> None:

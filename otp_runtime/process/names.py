@@ -125,7 +125,7 @@ def all_names(directory: NodeDirectory) -> dict[str, Owner]:
     return found
 
 
-# -- from a server reference to a peer ---------------------------------------------------------------------------------
+# -- from a server reference to a peer ---------------------------------------------------------------------
 
 
 def find(context: Context, server: Any, deadline: float | None, request: Any = None, *, wait: bool = True) -> Peer:

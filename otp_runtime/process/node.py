@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from otp_runtime.core import messages as wire
 from otp_runtime.core.names import check_name, file_name_of, name_of
@@ -52,7 +52,7 @@ _lock = threading.RLock()
 _inherited: NodeHandle | None = None
 
 
-# -- starting ----------------------------------------------------------------------------------------------------------
+# -- starting ----------------------------------------------------------------------------------------------
 
 
 def ensure_node() -> NodeHandle:
@@ -63,7 +63,7 @@ def ensure_node() -> NodeHandle:
         if _membership is not None:
             return _membership.handle
         if _inherited is not None:
-            return attach(_inherited.name)
+            return _attach(_inherited.name)
         return _start(os.environ.get("OTP_NODE"))
 
 
@@ -76,11 +76,12 @@ def full_name(name: str | None) -> str:
 
 
 def _start(name: str | None) -> NodeHandle:
-    global _membership  # noqa: PLW0603 - a program has one node
+    global _membership
     full = full_name(name)
     try:
         kernel.check_system()
         base = directories.ensure_private(directories.base_directory())
+        _sweep(base)
         directory = NodeDirectory(base / file_name_of(full))
         _make_directory(directory, full)
         handle, main_context = _prepare(directory, full)
@@ -97,6 +98,13 @@ def _start(name: str | None) -> NodeHandle:
     _membership = _Membership(handle, guard)
     _start_thread(_membership)
     return handle
+
+
+def _sweep(base: Path) -> None:
+    """Remove what nodes left behind whose program, guard and launcher were all killed at once."""
+    for entry in os.listdir(base):
+        if name_of(entry) is not None and not _is_guarded(NodeDirectory(base / entry)):
+            NodeDirectory(base / entry).remove()
 
 
 def _make_directory(directory: NodeDirectory, full: str) -> None:
@@ -143,6 +151,7 @@ def _prepare(directory: NodeDirectory, full: str) -> tuple[NodeHandle, Any]:
                 "name": full,
                 "incarnation": handle.incarnation,
                 "program": context.id,
+                "python_path": os.environ.get("PYTHONPATH"),
                 "path": [str(Path(entry or ".").resolve()) for entry in sys.path],
                 "os_pid": os.getpid(),
                 "started_at": time.time(),
@@ -196,7 +205,7 @@ def _await_ready(fd: int) -> bytes:
     return f"it was not ready within {READY_SECONDS:g} s".encode()
 
 
-# -- the thread that reads reports ---------------------------------------------------------------------------------------
+# -- the thread that reads reports -------------------------------------------------------------------------
 
 
 def _start_thread(membership: _Membership) -> None:
@@ -239,7 +248,7 @@ def _hand_over(fd: int, unframer: pipe.Unframer) -> None:
             reports.receive(unframer, chunk)
 
 
-# -- attaching -----------------------------------------------------------------------------------------------------------
+# -- attaching ---------------------------------------------------------------------------------------------
 
 
 def running_nodes() -> list[str]:
@@ -256,9 +265,18 @@ def running_nodes() -> list[str]:
     return names
 
 
-def attach(node: str | None = None) -> NodeHandle:
-    """Make this program a process of a running node of this user; see `otp_runtime.attach`."""
-    global _membership, _inherited  # noqa: PLW0603
+def attach(node: str | None = None) -> _Started:
+    """Make this program a process of a running node of this user.
+
+    `node`: its name; None takes `OTP_NODE`, else the only running one. A `with` block on the result leaves it again;
+    the program's end stops only what it started itself. Raises `NoNode` when there is no such node, or several and
+    none was named.
+    """
+    return _Started(_attach(node))
+
+
+def _attach(node: str | None) -> NodeHandle:
+    global _membership, _inherited
     with _lock:
         name = _choose(node)
         if _membership is not None and not _membership.handle.gone:
@@ -296,7 +314,7 @@ def _choose(node: str | None) -> str:
     raise NoNode(node, f"say which node: {len(names)} are running ({listed})")
 
 
-# -- the launcher ----------------------------------------------------------------------------------------------------------
+# -- the launcher ------------------------------------------------------------------------------------------
 
 
 def ask_launcher(request: Any, timeout: float | None) -> Any:
@@ -324,12 +342,12 @@ def ask_launcher(request: Any, timeout: float | None) -> Any:
     return slot.value
 
 
-# -- leaving ---------------------------------------------------------------------------------------------------------------
+# -- leaving -----------------------------------------------------------------------------------------------
 
 
 def leave() -> None:
     """Stop this program's roots in reverse order, then, if it is its own, the node. Nothing happens without one."""
-    global _membership  # noqa: PLW0603
+    global _membership
     with _lock:
         membership = _membership
         if membership is None or membership.os_pid != os.getpid():
@@ -368,7 +386,7 @@ def _end_membership(membership: _Membership) -> None:
 
 def _forget_after_fork() -> None:
     """In a fork the user made: the parent's node is not this process's; at first use it attaches anew."""
-    global _membership, _inherited, _lock  # noqa: PLW0603
+    global _membership, _inherited, _lock
     membership, _membership = _membership, None
     _lock = threading.RLock()
     if membership is None:
@@ -435,7 +453,7 @@ class _Started:
     def __init__(self, handle: NodeHandle) -> None:
         self.name = handle.name
 
-    def __enter__(self) -> _Started:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:

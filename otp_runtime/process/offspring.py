@@ -30,6 +30,7 @@ from otp_runtime.terms.reason import Crash, Signalled
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from otp_runtime.core.names import Owner
     from otp_runtime.process.context import Context
     from otp_runtime.process.job import Job
     from otp_runtime.terms.pid import Pid
@@ -43,9 +44,9 @@ class Child:
     """A process this one forked, or one that fell to it."""
 
     __slots__ = (
-        "box",
         "boot_data",
         "boot_fd",
+        "box",
         "doom",
         "heirs",
         "id",
@@ -106,7 +107,7 @@ class Offspring:
         self._reaped: list[Child] = []
         context.on_doom = self.doom
 
-    # -- start -----------------------------------------------------------------------------------------------------
+    # -- start ----------------------------------------------------------------------------------------------
 
     def start(self, job: Job, kind: int = boxes.KIND_SERVER, process_id: int = 0) -> Child | Crash:
         """Fork a process for `job`; gives a Crash when the system has no room for one more."""
@@ -161,7 +162,7 @@ class Offspring:
     def _hear(self, child: Child) -> None:
         """Read the boot pipe."""
         self._read_boot_pipe(child)
-        if child.outcome is not None and child.outcome[0] in {"ok"}:
+        if child.outcome is not None and child.outcome[0] == "ok":
             self._on_word(child, child.outcome)
 
     def _read_boot_pipe(self, child: Child) -> None:
@@ -200,13 +201,14 @@ class Offspring:
             os.close(child.boot_fd)
             child.boot_fd = -1
 
-    # -- exit signals ----------------------------------------------------------------------------------------------
+    # -- exit signals ---------------------------------------------------------------------------------------
 
     def send_exit(self, child: Child, reason: Any) -> None:
         """Send an exit signal to a child, and see to it that one that does not trap ends."""
         peer = self.context.peer(child.id)
         if peer is not None and child.id not in self.context.dying:
-            self.context.signal_exit(peer, reason)
+            # the launcher stops a root in the name of the program that is its parent
+            self.context.signal_exit(peer, reason, child.job.parent if child.job is not None else 0)
         if child.box is not None and not child.box.flag(boxes.TRAP_EXIT):
             self.doom(child.id, reason)
 
@@ -236,7 +238,7 @@ class Offspring:
         if child.pidfd >= 0:
             kernel.send_signal(child.pidfd, signal.SIGKILL)
 
-    # -- death -----------------------------------------------------------------------------------------------------
+    # -- death ----------------------------------------------------------------------------------------------
 
     def _reap(self, child: Child) -> None:
         self.context.poller.forget(child.pidfd)
@@ -351,12 +353,14 @@ class Offspring:
 
     def _free_names(self, child: Child, coming_back: bool) -> None:
         assert child.box is not None
-        owners = {child.box.name: Held(child.id)} if child.box.name else {}
+        owners: dict[str, Owner] = {child.box.name: Held(child.id)} if child.box.name else {}
         if child.box.kind == boxes.KIND_SUPERVISOR:
             # what it was bringing back, and what its children had, goes with it or comes back with it
-            for name, owner in names.all_names(self.directory).items():
-                if owner == ComingBack(child.id) or (isinstance(owner, Held) and self._descends(owner.id, child.id)):
-                    owners[name] = owner  # type: ignore[assignment]
+            owners |= {
+                name: owner
+                for name, owner in names.all_names(self.directory).items()
+                if owner == ComingBack(child.id) or (isinstance(owner, Held) and self._descends(owner.id, child.id))
+            }
         for name, owner in owners.items():
             if coming_back:
                 names.hand_to_supervisor(self.directory, name, owner, self.context.id)

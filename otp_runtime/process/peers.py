@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from otp_runtime.terms.pid import Pid, Ref
 
 BIRTH_SECONDS = 1.0
+VERDICT_SECONDS = 0.5
+VERDICT_POLL_SECONDS = 0.0002
 
 
 class Peer:
@@ -120,6 +122,7 @@ def open_peer(directory: NodeDirectory, pid: Pid) -> Peer | None:
         return None
     pidfd = kernel.open_pidfd(box.identity.os_process)
     if pidfd is None:
+        _await_verdict(box)
         box.close()
         return None
     try:
@@ -142,6 +145,13 @@ def _is_born(box: Box) -> bool:
             return False
         os.sched_yield()
     return True
+
+
+def _await_verdict(box: Box) -> None:
+    """Wait for the moment between the reaping of a process and its verdict: after that its name is free."""
+    until = time.monotonic() + VERDICT_SECONDS
+    while not box.flag(boxes.JUDGED) and time.monotonic() < until:
+        time.sleep(VERDICT_POLL_SECONDS)
 
 
 def _nowhere() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from otp_runtime.terms.events import Down, Exit
 from otp_runtime.terms.pid import Pid, Ref
 
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Callable
 
     from otp_runtime.process.context import Context
@@ -37,7 +37,7 @@ def self() -> Pid:
     return current().pid
 
 
-# -- spawn ---------------------------------------------------------------------------------------------------------------
+# -- spawn -------------------------------------------------------------------------------------------------
 
 
 def spawn(fun: Callable[..., Any], /, *args: Any) -> Pid:
@@ -45,12 +45,17 @@ def spawn(fun: Callable[..., Any], /, *args: Any) -> Pid:
 
     The process ends `"normal"` when `fun` returns, with `Crash` when it raises. `fun` may be a lambda or a closure.
     """
-    return start_job("plain", fun, args, {}, label=_label(fun), link=False)
+    return _spawn(fun, args, link=False)
 
 
 def spawn_link(fun: Callable[..., Any], /, *args: Any) -> Pid:
     """As `spawn`, linked to this process from the first instant."""
-    return start_job("plain", fun, args, {}, label=_label(fun), link=True)
+    return _spawn(fun, args, link=True)
+
+
+def _spawn(fun: Callable[..., Any], args: tuple[Any, ...], *, link: bool) -> Pid:
+    pid: Pid = start_job("plain", fun, args, {}, label=_label(fun), link=link)
+    return pid
 
 
 def spawn_monitor(fun: Callable[..., Any], /, *args: Any) -> tuple[Pid, Ref]:
@@ -63,7 +68,7 @@ def _label(fun: Any) -> str:
     return str(getattr(fun, "__qualname__", None) or type(fun).__qualname__)
 
 
-# -- messages ------------------------------------------------------------------------------------------------------------
+# -- messages ----------------------------------------------------------------------------------------------
 
 
 def send(dest: Any, message: Any, timeout: float | None = 5.0) -> None:
@@ -156,7 +161,7 @@ def flush() -> builtins.list[Any]:
     return found
 
 
-# -- links and monitors ----------------------------------------------------------------------------------------------------
+# -- links and monitors ------------------------------------------------------------------------------------
 
 
 def link(pid: Pid) -> None:
@@ -243,10 +248,10 @@ def demonitor(ref: Ref, flush: bool = False) -> bool:
     return False
 
 
-# -- exit signals ----------------------------------------------------------------------------------------------------------
+# -- exit signals ------------------------------------------------------------------------------------------
 
 
-def exit(pid: Pid, reason: Any) -> None:  # noqa: A001 - OTP's word
+def exit(pid: Pid, reason: Any) -> None:
     """Send an exit signal with `reason` to `pid`, as if a linked process had ended; a dead pid is ignored.
 
     `"kill"` cannot be trapped and ends it `"killed"`. `"normal"` does nothing to another process that does not trap.
@@ -276,7 +281,7 @@ def trap_exit(flag: bool) -> bool:
     return context.set_trap_exit(flag)
 
 
-# -- timers ----------------------------------------------------------------------------------------------------------------
+# -- timers ------------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -350,7 +355,7 @@ def read_timer(timer: Timer) -> float | None:
     return left if left > 0 else None
 
 
-# -- names and facts -------------------------------------------------------------------------------------------------------
+# -- names and facts ---------------------------------------------------------------------------------------
 
 
 def register(pid: Pid, name: str) -> None:
@@ -454,7 +459,7 @@ def _info_of(context: Context, box: Box) -> ProcessInfo:
     )
 
 
-def list() -> builtins.list[Pid]:  # noqa: A001 - Elixir's Process.list
+def list() -> builtins.list[Pid]:
     """Give the pids of all living processes of this node."""
     context = current()
     found = []

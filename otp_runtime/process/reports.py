@@ -129,7 +129,7 @@ def receive(unframer: pipe.Unframer, chunk: bytes) -> None:
         try:
             record = to_log_record(_codec.decode(payload))
         except Exception as error:  # noqa: BLE001 - a report nobody can read must not end the thread that reads
-            print(f"otp_runtime: an unreadable report was dropped: {error!r}", file=sys.stderr)
+            sys.stderr.write(f"otp_runtime: an unreadable report was dropped: {error!r}\n")
             continue
         logger = logging.getLogger(record.name)
         if logger.isEnabledFor(record.levelno):

@@ -30,7 +30,7 @@ _route: Route | None = None
 
 def install(route: Route | None) -> None:
     """Fill the slot."""
-    global _route  # noqa: PLW0603 - the slot
+    global _route
     _route = route
 
 

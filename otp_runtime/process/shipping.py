@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import enum
 import hashlib
+import importlib
 import io
 import marshal
 import os
@@ -52,7 +53,7 @@ def is_importable(thing: Any) -> bool:
     if module is None or qualname is None or module in _MAINS or "<locals>" in qualname:
         return False
     found: Any = sys.modules.get(module)
-    if found is None or getattr(found, "__spec__", None) is None and module != "builtins":
+    if found is None or (getattr(found, "__spec__", None) is None and module != "builtins"):
         return False
     for part in qualname.split("."):
         found = getattr(found, part, None)
@@ -68,7 +69,7 @@ class Shipper:
         self._refs: weakref.WeakKeyDictionary[type, ClassRef] = weakref.WeakKeyDictionary()
         self._classes: dict[str, type] = {}
 
-    # -- classes ---------------------------------------------------------------------------------------------------
+    # -- classes --------------------------------------------------------------------------------------------
 
     def class_ref(self, cls: type) -> ClassRef:
         """Name a class that cannot be imported, laying its definition down if that was not done yet."""
@@ -115,16 +116,16 @@ class Shipper:
             type.__setattr__(cls, name, value)
         return cls
 
-    # -- objects ---------------------------------------------------------------------------------------------------
+    # -- objects --------------------------------------------------------------------------------------------
 
     def dump(self, thing: Any) -> bytes:
         """Pickle anything; raises what the pickler raises."""
         file = io.BytesIO()
-        try:
+        # whatever the fast pickler cannot do, dill may
+        with contextlib.suppress(Exception):
             _FastPickler(file, self).dump(thing)
-        except Exception:  # noqa: BLE001 - whatever the fast one cannot do, dill may
-            return self._dump_by_dill(thing)
-        return file.getvalue()
+            return file.getvalue()
+        return self._dump_by_dill(thing)
 
     def _dump_by_dill(self, thing: Any) -> bytes:
         pickler_class = _dill_pickler()
@@ -138,13 +139,16 @@ class Shipper:
         """Unpickle what `dump` gave."""
         return _Unpickler(io.BytesIO(data), self).load()
 
-    # -- shared by the picklers ----------------------------------------------------------------------------------------
+    # -- shared by the picklers -----------------------------------------------------------------------------
 
     def persistent_id(self, thing: Any) -> Any:
         """Name what must be the same object on arrival: classes that cannot be imported, dataclass sentinels."""
         if isinstance(thing, type):
             if not is_importable(thing) and thing.__module__ != "builtins" and not _is_anonymous_builtin(thing):
                 return ("class", self.class_ref(thing))
+        elif isinstance(thing, types.ModuleType):
+            # dill would take a module that lies outside site-packages by value, and all that it imports
+            return ("module", thing.__name__)
         elif (name := _NAMES_OF_SENTINELS.get(id(thing))) is not None:
             return ("sentinel", name)
         return None
@@ -152,6 +156,8 @@ class Shipper:
     def persistent_load(self, name: Any) -> Any:
         """Find what `persistent_id` named."""
         kind, what = name
+        if kind == "module":
+            return importlib.import_module(what)
         return self.load_class(what) if kind == "class" else _SENTINELS[what]
 
 
@@ -195,7 +201,7 @@ def load_dill() -> None:
 
 def _dill_pickler() -> Any:
     """Give the slow pickler, which takes functions by value. Imported when used: dill costs 60 ms."""
-    global _DILL_PICKLER  # noqa: PLW0603 - a cache
+    global _DILL_PICKLER
     if _DILL_PICKLER is not None:
         return _DILL_PICKLER
     from multiprocess.reduction import ForkingPickler
@@ -215,14 +221,15 @@ def _dill_pickler() -> Any:
 _DILL_PICKLER: Any = None
 
 
-# -- definitions -----------------------------------------------------------------------------------------------------
+# -- definitions -------------------------------------------------------------------------------------------
 
 
 def _head(cls: type) -> tuple[Any, ...]:
     slots = {"__slots__": cls.__dict__["__slots__"]} if "__slots__" in cls.__dict__ else {}
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, **slots}
     if isinstance(cls, enum.EnumMeta):
-        members = [(name, member.value) for name, member in cls.__members__.items()]
+        known: dict[str, Any] = dict(cls.__members__)
+        members = [(name, member.value) for name, member in known.items()]
         return type(cls), cls.__name__, cls.__bases__, names, members
     return type(cls), cls.__name__, cls.__bases__, names, None
 

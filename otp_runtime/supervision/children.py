@@ -80,7 +80,7 @@ class Performer:
         """Whether a failed start waits to be tried again."""
         return bool(self._retries)
 
-    # -- actions -----------------------------------------------------------------------------------------------------
+    # -- actions --------------------------------------------------------------------------------------------
 
     def _do(self, action: core.Action) -> None:
         match action:
@@ -154,7 +154,7 @@ class Performer:
             payload = self.context.codec.encode([wire.REPLY, serial, wire.RAISE, error])
         self.context.post(peer, payload)
 
-    # -- what came of it -----------------------------------------------------------------------------------------------
+    # -- what came of it ------------------------------------------------------------------------------------
 
     def _on_word(self, child: Child, _word: list[Any]) -> None:
         """A child's `init` returned: it is started."""
@@ -208,7 +208,7 @@ class Performer:
         self._failed = {key: dead for key, dead in self._failed.items() if dead is not child}
         close_box(child)
 
-    # -- reports -------------------------------------------------------------------------------------------------------
+    # -- reports --------------------------------------------------------------------------------------------
 
     def _report(self, action: core.Report) -> None:
         telemetry.emit("supervisor.report", context=action.context, id=action.child_id, reason=action.reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from otp_runtime.behaviours import gen, gen_server
 from otp_runtime.behaviours.returns import Ignore
@@ -27,7 +27,6 @@ from otp_runtime.process.current import current
 from otp_runtime.supervision import preload
 from otp_runtime.supervision.children import Performer, job_of_children
 from otp_runtime.terms.events import Exit
-from otp_runtime.terms.pid import Pid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from otp_runtime.core.child_spec import AutoShutdown, Strategy
     from otp_runtime.process.boot import Boot
     from otp_runtime.process.context import Context
-    from otp_runtime.terms.pid import ServerRef
+    from otp_runtime.terms.pid import Pid, ServerRef
 
     MaybeNone: TypeAlias = Any
 
@@ -82,7 +81,7 @@ class Supervisor:
 
     restart: ClassVar[Literal["permanent", "transient", "temporary"]] = "permanent"
 
-    # -- starting ------------------------------------------------------------------------------------------------------
+    # -- starting -------------------------------------------------------------------------------------------
 
     @classmethod
     def start_link(cls, children: Any = None, *, name: Any = None, **flags: Any) -> Pid | MaybeNone:
@@ -179,7 +178,7 @@ class Supervisor:
         cls,
         children: Any = None,
         *,
-        id: Any = None,  # noqa: A002 - OTP's word
+        id: Any = None,
         restart: Any = None,
         shutdown: Any = None,
         significant: bool = False,
@@ -205,7 +204,7 @@ class Supervisor:
             significant=significant,
         )
 
-    # -- asking --------------------------------------------------------------------------------------------------------
+    # -- asking ---------------------------------------------------------------------------------------------
 
     @staticmethod
     def which_children(sup: ServerRef) -> list[ChildInfo]:
@@ -218,7 +217,7 @@ class Supervisor:
         return ChildCount(*gen.call(sup, core.CountChildren(), None))
 
     @staticmethod
-    def get_childspec(sup: ServerRef, id: Any) -> ChildSpec:  # noqa: A002 - OTP's word
+    def get_childspec(sup: ServerRef, id: Any) -> ChildSpec:
         """Give the spec of child `id`; raises `NotFound`. OTP: supervisor:get_childspec/2."""
         return unseal_spec(gen.call(sup, core.GetChildspec(id), None))
 
@@ -226,30 +225,30 @@ class Supervisor:
     def start_child(sup: ServerRef, spec: Any) -> Pid | None:
         """Add a child, last in the order, and start it; gives its pid, None when it ignored.
 
-        Raises `BadChildSpec` before anything is sent, `AlreadyStarted(pid)`, `AlreadyPresent`, `StartFailed(id, reason)`.
-        OTP: supervisor:start_child/2.
+        Raises `BadChildSpec` before anything is sent, `AlreadyStarted(pid)`, `AlreadyPresent`,
+        `StartFailed(id, reason)`. OTP: supervisor:start_child/2.
         """
         sealed = seal_spec(coerce_child_spec(spec))
         return gen.call(sup, core.StartChildRequest(sealed), None)  # type: ignore[no-any-return]
 
     @staticmethod
-    def terminate_child(sup: ServerRef, id: Any) -> None:  # noqa: A002 - OTP's word
+    def terminate_child(sup: ServerRef, id: Any) -> None:
         """Stop child `id` and keep its spec (a temporary one's goes). Raises `NotFound`. OTP: terminate_child/2."""
         gen.call(sup, core.TerminateChild(id), None)
 
     @staticmethod
-    def restart_child(sup: ServerRef, id: Any) -> Pid | None:  # noqa: A002 - OTP's word
-        """Start a stopped child again. Raises `NotFound`, `Running`, `Restarting`, `StartFailed`. OTP: restart_child/2."""
+    def restart_child(sup: ServerRef, id: Any) -> Pid | None:
+        """Start a stopped child again. Raises `NotFound`, `Running`, `Restarting`, `StartFailed`."""
         return gen.call(sup, core.RestartChild(id), None)  # type: ignore[no-any-return]
 
     @staticmethod
-    def delete_child(sup: ServerRef, id: Any) -> None:  # noqa: A002 - OTP's word
+    def delete_child(sup: ServerRef, id: Any) -> None:
         """Forget a stopped child. Raises `NotFound`, `Running`, `Restarting`. OTP: supervisor:delete_child/2."""
         gen.call(sup, core.DeleteChild(id), None)
 
     @staticmethod
     def stop(sup: ServerRef, reason: Any = "normal", timeout: float | None = None, *, missing_ok: bool = False) -> None:
-        """Stop the supervisor and all its children, last started first, and wait until it is gone. As `GenServer.stop`."""
+        """Stop the supervisor and its children, last started first, and wait until it is gone: `GenServer.stop`."""
         gen.stop(sup, reason, timeout, missing_ok=missing_ok)
 
 
@@ -257,7 +256,7 @@ def seal_spec(spec: ChildSpec) -> ChildSpec:
     """Make the start of a spec opaque: only the new process opens it. Raises `CodecError`."""
     if isinstance(spec.start, bytes):
         return spec
-    function, args, kwargs = spec.start  # type: ignore[misc]
+    function, args, kwargs = cast("tuple[Any, tuple[Any, ...], dict[str, Any]]", spec.start)
     modules = preload.modules_of((function, args, kwargs)) if spec.preload == "auto" else spec.preload
     what = f"start of child {spec.id!r}"
     sealed = current().node.seal(function, args, dict(kwargs), what)
@@ -272,7 +271,7 @@ def unseal_spec(spec: ChildSpec) -> ChildSpec:
     return dataclasses.replace(spec, start=(function, tuple(args), kwargs), preload="auto")
 
 
-# -- the process -------------------------------------------------------------------------------------------------------
+# -- the process -------------------------------------------------------------------------------------------
 
 
 def serve(context: Context, boot: Boot, data: dict[str, Any]) -> Any:

@@ -1,0 +1,147 @@
+"""How things look in a terminal: colours, sizes, times, tables. Plain text; nothing here knows a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any, TextIO
+
+from otp_runtime.terms.reason import Crash, Exited, Signalled, describe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_CODES = {
+    "bold": "1",
+    "dim": "2",
+    "red": "31",
+    "green": "32",
+    "yellow": "33",
+    "blue": "34",
+    "magenta": "35",
+    "cyan": "36",
+}
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+STATUS_STYLES = {
+    "idle": "green",
+    "busy": "yellow",
+    "starting": "cyan",
+    "suspended": "magenta",
+    "stopped": "red",
+    "ending": "red",
+}
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Say whether a person looks at `stream` through a terminal that can do more than a typewriter."""
+    return stream.isatty() and os.environ.get("TERM", "") not in {"", "dumb"}
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Say whether to colour what goes to `stream`; `NO_COLOR` says no."""
+    return is_terminal(stream) and not os.environ.get("NO_COLOR")
+
+
+class Painter:
+    """Colours text for one stream, or leaves it alone."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        """Look at the stream (standard output) once."""
+        self.on = wants_colour(sys.stdout if stream is None else stream)
+
+    def __call__(self, text: str, *styles: str) -> str:
+        """Paint `text` in `styles`: "bold", "dim" or a colour."""
+        codes = ";".join(_CODES[style] for style in styles if style)
+        return f"\x1b[{codes}m{text}\x1b[0m" if self.on and codes and text else text
+
+    def status(self, text: str) -> str:
+        """Paint a status in its own colour."""
+        return self(text, STATUS_STYLES.get(text.split(" ", maxsplit=1)[0], ""))
+
+
+def width_of(text: str) -> int:
+    """Give the columns that `text` takes, its colours not counted."""
+    return len(_ESCAPES.sub("", text))
+
+
+def pad(text: str, width: int, *, right: bool = False) -> str:
+    """Fill `text` up to `width` columns."""
+    blanks = " " * max(0, width - width_of(text))
+    return f"{blanks}{text}" if right else f"{text}{blanks}"
+
+
+def cut(text: str, width: int) -> str:
+    """Shorten an unpainted `text` to `width` columns."""
+    return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"
+
+
+def terminal_width() -> int:
+    """Give the columns of the terminal; a wide page where there is none."""
+    return shutil.get_terminal_size((160, 40)).columns
+
+
+def table(rows: Sequence[Sequence[str]], right: Sequence[int] = (), gap: str = "  ") -> list[str]:
+    """Lay out rows in columns as wide as need be; those in `right` are flush right."""
+    if not rows:
+        return []
+    widths = [max(width_of(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        gap.join(pad(cell, widths[number], right=number in right) for number, cell in enumerate(row)).rstrip()
+        for row in rows
+    ]
+
+
+def size(size_bytes: int | None) -> str:
+    """Say a number of bytes: 940 B, 12.3 MB."""
+    if size_bytes is None:
+        return "-"
+    amount = float(size_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000 or unit == "GB":
+            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return ""
+
+
+def span(seconds: float) -> str:
+    """Say a length of time in one or two units: 3.2 s, 4 min, 2 h 5 min, 3 d."""
+    if seconds < 60:
+        return f"{max(0.0, seconds):.1f} s"
+    minutes = int(seconds // 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{hours // 24} d"
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """Say how many: 1 process, 2 processes."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def plain(term: Any) -> Any:
+    """Turn any term into what JSON can say: tuples into lists, reasons into words, the rest into its `repr`."""
+    match term:
+        case None | bool() | int() | float() | str():
+            return term
+        case Crash() | Signalled() | Exited():
+            return describe(term)
+        case dict():
+            return {key if isinstance(key, str) else repr(key): plain(value) for key, value in term.items()}
+        case list() | tuple() | set() | frozenset():
+            return [plain(part) for part in term]
+        case _ if is_dataclass(term) and not isinstance(term, type):
+            return {field.name: plain(getattr(term, field.name)) for field in fields(term)}
+        case _:
+            return repr(term)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    print(json.dumps(plain(value), ensure_ascii=False, indent=2, allow_nan=False, default=repr))

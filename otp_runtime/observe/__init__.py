@@ -1,0 +1,5 @@
+"""Looking at a running node without disturbing it: what its black boxes say, as plain data."""
+
+from otp_runtime.observe.tree import NodeView, ProcessView, Step, describe_status, observe, walk
+
+__all__ = ["NodeView", "ProcessView", "Step", "describe_status", "observe", "walk"]

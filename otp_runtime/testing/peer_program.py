@@ -1,0 +1,55 @@
+"""The program that a `Peer` is: takes part in a node, then runs what it is sent until its pipe ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import Any
+
+import dill
+
+from otp_runtime.errors import RemoteError
+from otp_runtime.process.node import Node, attach
+from otp_runtime.terms.reason import crash_of
+from otp_runtime.testing.peers import read_frame, write_frame
+
+
+def main(requests: int, replies: int, name: str) -> None:
+    """Serve until the end of `requests`."""
+    for fd in (requests, replies):
+        os.set_inheritable(fd, False)
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        path, node, cluster = dill.loads(read_frame(requests))  # noqa: S301 - our own parent's words
+        sys.path[:] = path
+        _answer(replies, _join, (name, node, cluster))
+        while True:
+            function, args = dill.loads(read_frame(requests))  # noqa: S301 - likewise
+            _answer(replies, function, args)
+
+
+def _join(name: str, node: str | None, cluster: str | None) -> str:
+    if node is None:
+        Node.start(name, cluster=cluster)
+    else:
+        attach(node)
+    return Node.self()
+
+
+def _answer(replies: int, function: Any, args: tuple[Any, ...]) -> None:
+    try:
+        answer = ("value", function(*args))
+    except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
+        error.add_note(f"In the program of the peer:\n{crash_of(error).traceback}")
+        answer = ("raise", error)
+    try:
+        data = dill.dumps(answer, recurse=True)
+        dill.loads(data)  # noqa: S301 - an exception may be picklable and still not loadable
+    except Exception as error:  # noqa: BLE001 - what cannot travel is told in words
+        crash = crash_of(answer[1] if isinstance(answer[1], BaseException) else error)
+        data = dill.dumps(("raise", RemoteError(crash.type, crash.message, crash.traceback)))
+    write_frame(replies, data)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
