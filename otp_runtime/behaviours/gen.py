@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from otp_runtime.core import messages as wire
 from otp_runtime.core.names import Held
 from otp_runtime.errors import CallError, CallingSelf, CallTimeout, CodecError, NoProcess, ServerDown
-from otp_runtime.host import poller
+from otp_runtime.host import pipe, poller
 from otp_runtime.process import bridge, names
 from otp_runtime.process import client as clients
 from otp_runtime.process import primitives as process
@@ -138,6 +138,25 @@ def _ask_to_stop(context: Context, peer: Peer, reason: Any, deadline: float | No
         context.post(peer, payload)
     else:
         context.transmit(peer, payload, deadline)
+
+
+def request_past_queue(server: Any, request: Any, timeout: float | None) -> Any:
+    """Send a system message over the control lane, in front of all that is queued, and wait for its reply."""
+    context = current()
+    deadline = None if timeout is None else poller.now() + timeout
+    peer = names.find(context, server, deadline, request)
+    if peer.id == context.id:
+        raise CallingSelf(server, request, 0.0)
+    rid = RequestId(server, request, context.next_serial(), Slot(peer))
+    payload = context.codec.encode([wire.SYSTEM, context.id, rid.serial, request])
+    context.pending[rid.serial] = rid.slot
+    try:
+        if not peer.write_lane(context.directory, pipe.whole(payload)):
+            context.post(peer, payload)
+        _wait_slots(context, [rid], deadline)
+        return _value(rid.slot, server, request, rid.started)
+    finally:
+        _drop(context, rid)
 
 
 # -- asyncio -----------------------------------------------------------------------------------------------

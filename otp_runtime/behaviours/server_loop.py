@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from otp_runtime.process.boot import Boot
     from otp_runtime.process.context import Context
 
+MAILBOX_BYTES = 64 * 1024 * 1024
+"""What a server may have read from its mailbox and not handled, before senders find it full."""
+
 CALLBACKS = (
     "init",
     "handle_call",
@@ -160,11 +163,16 @@ class ServerLoop:
         context = self.context
         if self.suspended:
             return self._next_system()
-        if self.set_aside:
+        if self.set_aside and not self._is_urgent():
             return self.set_aside.pop(0)
         if not context.inbox:
             return None
         return context.next_message()
+
+    def _is_urgent(self) -> bool:
+        """Say whether a system message that came over the control lane waits, which passes all others."""
+        inbox = self.context.inbox
+        return bool(inbox) and inbox[0][0] == b"" and inbox[0][1][0] == wire.SYSTEM
 
     def _next_system(self) -> tuple[bytes, wire.Envelope] | None:
         """While suspended only system messages and the parent's exit are taken; the rest waits in order."""
@@ -231,15 +239,37 @@ class ServerLoop:
         return type(message) is Exit and message.pid.id == self.context.parent
 
     def _system(self, envelope: wire.Envelope) -> None:
-        _kind, caller, serial, request = envelope
         self.message = envelope
-        if isinstance(request, tuple) and request and request[0] == "terminate":
-            self._end(request[1])
-        how, value = system_messages.handle(self, request)
+        self._answer_system(envelope, *system_messages.handle(self, envelope[3]))
+
+    async def _system_async(self, envelope: wire.Envelope) -> None:
+        self.message = envelope
+        how, value = system_messages.handle(self, envelope[3])
+        if inspect.isawaitable(value):
+            how, value = await value
+        self._answer_system(envelope, how, value)
+
+    def _answer_system(self, envelope: wire.Envelope, how: int, value: Any) -> None:
+        _kind, caller, serial, request = envelope
         try:
             send_reply(self.context, caller, serial, how, value)
         except CodecError as error:
             send_reply(self.context, caller, serial, wire.RAISE, error)
+        if isinstance(request, tuple) and request and request[0] == "terminate":
+            self._end(request[1])
+        self.message = None
+
+    def run_function(self, function: Any) -> Any:
+        """Run a function that a system message brought as if it were a callback: what it raises ends the server."""
+        assert self.message is not None
+        self._enter(b"", self.message)
+        result = None
+        try:
+            result = function()
+        except BaseException as error:  # noqa: BLE001 - OTP: what terminate raises is the exit reason
+            self._crashed(error)
+        self.box.leave_callback()
+        return result
 
     def _run(self, name: str, args: tuple[Any, ...], payload: bytes, envelope: wire.Envelope) -> None:
         self._enter(payload, envelope)
@@ -427,6 +457,9 @@ class ServerLoop:
                 await self._run_callback("handle_continue", (term, self.state), b"", envelope)
                 continue
             payload, envelope = self._next() or await self._wait_async()
+            if envelope[0] == wire.SYSTEM:
+                await self._system_async(envelope)
+                continue
             prepared = self._prepare(envelope)
             if prepared is not None:
                 await self._run_callback(prepared[0], prepared[1], payload, envelope)
@@ -511,4 +544,5 @@ def _run_server(context: Context, boot: Boot, cls: type, arg: Any, name: Any, op
     context.box.label = cls.__qualname__
     overflow = options.get("overflow", "block")
     context.box.set_flag(boxes.OVERFLOW, boxes.OVERFLOW_POLICIES.index(overflow))
+    context.box.mailbox_limit = MAILBOX_BYTES
     return ServerLoop(context, cls(), options).run(boot, name, arg)

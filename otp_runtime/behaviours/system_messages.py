@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
+from otp_runtime.behaviours.returns import Stop
 from otp_runtime.core import messages as wire
-from otp_runtime.errors import CallbackFailed, OtpError
+from otp_runtime.errors import CallbackFailed, NotSuspended, OtpError, UpgradeFailed
 from otp_runtime.host import box as boxes
-from otp_runtime.terms.reason import crash_of
+from otp_runtime.process import boot as booting
+from otp_runtime.process.context import ExitSignal
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from otp_runtime.behaviours.server_loop import ServerLoop
 
 
 def handle(loop: ServerLoop, request: Any) -> tuple[int, Any]:
-    """Answer a system message: how (a value, or an exception to raise in the caller) and what."""
+    """Answer a system message: how (a value, or an exception to raise in the caller) and what.
+
+    An async `code_change` gives an awaitable of both instead, as the value.
+    """
     match request:
         case "get_state":
             return wire.VALUE, loop.state
@@ -28,6 +36,13 @@ def handle(loop: ServerLoop, request: Any) -> tuple[int, Any]:
         case "resume":
             _suspend(loop, suspended=False)
             return wire.VALUE, None
+        case ("change_code", old_vsn, extra):
+            return _change_code(loop, old_vsn, extra)
+        case ("terminate", _reason):
+            # the loop ends after the answer
+            return wire.VALUE, None
+        case ("run", function):
+            return wire.VALUE, loop.run_function(function)
         case _:
             return wire.RAISE, OtpError(f"{request!r} is no system message that this process knows")
 
@@ -35,14 +50,48 @@ def handle(loop: ServerLoop, request: Any) -> tuple[int, Any]:
 def _replace_state(loop: ServerLoop, function: Any) -> tuple[int, Any]:
     try:
         loop.state = function(loop.state)
-    except Exception as error:  # noqa: BLE001 - OTP: the state stays, the caller hears of it
-        return wire.RAISE, CallbackFailed(crash_of(error))
+    except ExitSignal:
+        raise
+    except BaseException as error:  # noqa: BLE001 - OTP: the state stays, the caller hears of it
+        return wire.RAISE, CallbackFailed(booting.reason_of(error, loop.context))
     return wire.VALUE, loop.state
 
 
 def _suspend(loop: ServerLoop, *, suspended: bool) -> None:
     loop.suspended = suspended
     loop.box.set_flag(boxes.SUSPENDED, int(suspended))
+
+
+def _change_code(loop: ServerLoop, old_vsn: Any, extra: Any) -> tuple[int, Any]:
+    """Let `code_change` convert the state; one that fails leaves the state as it was, and the server suspended."""
+    if not loop.suspended:
+        return wire.RAISE, NotSuspended(loop.box.name or loop.context.pid)
+    try:
+        result = loop.server.code_change(old_vsn, loop.state, extra)
+    except ExitSignal:
+        raise
+    except BaseException as error:  # noqa: BLE001 - OTP: the old code goes on, the caller hears of it
+        return wire.RAISE, UpgradeFailed(booting.reason_of(error, loop.context))
+    if inspect.isawaitable(result):
+        return wire.VALUE, _change_code_async(loop, result)
+    return _take_changed(loop, result)
+
+
+async def _change_code_async(loop: ServerLoop, changing: Awaitable[Any]) -> tuple[int, Any]:
+    try:
+        result = await changing
+    except ExitSignal:
+        raise
+    except BaseException as error:  # noqa: BLE001 - OTP: the old code goes on, the caller hears of it
+        return wire.RAISE, UpgradeFailed(booting.reason_of(error, loop.context))
+    return _take_changed(loop, result)
+
+
+def _take_changed(loop: ServerLoop, result: Any) -> tuple[int, Any]:
+    if isinstance(result, Stop):
+        return wire.RAISE, UpgradeFailed(result.reason)
+    loop.state = result
+    return wire.VALUE, None
 
 
 def status_of(loop: ServerLoop) -> dict[str, Any]:

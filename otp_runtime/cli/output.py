@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -128,8 +129,10 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
 def plain(term: Any) -> Any:
     """Turn any term into what JSON can say: tuples into lists, reasons into words, the rest into its `repr`."""
     match term:
-        case None | bool() | int() | float() | str():
+        case None | bool() | int() | str():
             return term
+        case float():
+            return term if math.isfinite(term) else repr(term)
         case Crash() | Signalled() | Exited():
             return describe(term)
         case dict():
@@ -144,4 +147,4 @@ def plain(term: Any) -> Any:
 
 def print_json(value: Any) -> None:
     """Print one JSON document."""
-    print(json.dumps(plain(value), ensure_ascii=False, indent=2, allow_nan=False, default=repr))
+    print(json.dumps(plain(value), ensure_ascii=False, indent=2))

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 LENGTH = struct.Struct("<I")
 SHOWN_MAX = 20_000
+RETRY_SECONDS = 0.005
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STANDARD_LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 
@@ -185,15 +186,22 @@ def _listen_to_signals(context: Context, reaper: kernel.OsProcess) -> None:
 
     def on_lane(_number: int, frame: Any) -> None:
         context.read_lane()
-        if context.doomed is not None and is_users_code(frame):
-            _interrupt(context)
+        end_if_doomed(frame)
 
     def on_parent_death(_number: int, frame: Any) -> None:
         if os.getppid() == reaper.pid:
             return
         context.arrive_exit(context.parent, "killed", by_link=False)
-        if context.doomed is not None and is_users_code(frame):
+        end_if_doomed(frame)
+
+    def end_if_doomed(frame: Any) -> None:
+        if context.doomed is None or not context.interrupts:
+            return
+        if is_users_code(frame):
             _interrupt(context)
+        # the runtime's own code is not torn: look again in a moment, should it be on its way into a user's
+        signal.signal(signal.SIGALRM, lambda _number, frame: end_if_doomed(frame))
+        signal.setitimer(signal.ITIMER_REAL, RETRY_SECONDS)
 
     import fcntl
     import threading
@@ -234,6 +242,8 @@ def _live(context: Context, boot: Boot, job: Job, serve_supervisor: Callable[...
     try:
         for other in job.links:
             context.link_back(other)
+        if context.doomed is not None:
+            return context.doomed[0]
         if job.mode == "supervisor":
             return serve_supervisor(context, boot, context.codec.decode(job.body))
         if job.mode == "plain":

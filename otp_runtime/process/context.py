@@ -114,6 +114,7 @@ class Context:
         self.spinner = poller.Spinner()
         self._serial = 0
         self._segment = 0
+        self._reading_lane = False
         self._queued = 0
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
         self.fd = os.open(self.directory.mailbox(process_id), flags)
@@ -206,7 +207,7 @@ class Context:
 
         To a dead peer nothing is written and nothing raised: its death is told elsewhere.
         """
-        fits = len(payload) <= pipe.PAYLOAD_MAX and not peer.outbox and not peer.aborting and not peer.box.mailbox_limit
+        fits = len(payload) <= pipe.PAYLOAD_MAX and not (peer.outbox or peer.aborting or peer.is_full())
         if not (fits and peer.try_write(pipe.whole(payload))):
             self._transmit_slowly(peer, payload, deadline, policy)
 
@@ -286,7 +287,7 @@ class Context:
     def linger(self) -> None:
         """Before the end: wait until all outboxes are empty or their receivers dead, at most a second."""
         deadline = poller.now() + LINGER_SECONDS
-        while any(peer.outbox for peer in self.peers.values()) and (left := deadline - poller.now()) > 0:
+        while any(peer.outbox for peer in list(self.peers.values())) and (left := deadline - poller.now()) > 0:
             self.poller.wait(left if not self.dying else DYING_POLL_SECONDS)
             self._conclude_dying()
 
@@ -349,8 +350,12 @@ class Context:
             if timer is not None:
                 timer.cancel()
         else:
-            self.inbox.append((payload, envelope))
-            self._queued += len(payload)
+            self.put(payload, envelope)
+
+    def put(self, payload: bytes, envelope: wire.Envelope) -> None:
+        """Put a message into the inbox, and count its bytes."""
+        self.inbox.append((payload, envelope))
+        self._queued += len(payload)
 
     def _count_garbage(self, unframer: pipe.Unframer) -> None:
         count, unframer.garbage = unframer.garbage, 0
@@ -406,18 +411,29 @@ class Context:
         self.read_lane()
 
     def read_lane(self) -> None:
-        """Act on what is in the control lane."""
-        try:
-            chunk = os.read(self.lane_fd, pipe.READ_SIZE)
-        except BlockingIOError:
+        """Act on what is in the control lane. Called by the poller, and by the signal that the lane raises.
+
+        The signal may come in the middle of this very function: the inner call then leaves all to the outer one.
+        """
+        if self._reading_lane:
             return
-        for payload in self._lane_unframer.feed(chunk):
-            try:
-                envelope = self.codec.decode(payload)
-            except CodecError:
-                continue
-            if wire.is_envelope(envelope):
-                self._on_control(envelope)
+        self._reading_lane = True
+        try:
+            while True:
+                for payload in self._lane_unframer.feed(os.read(self.lane_fd, pipe.READ_SIZE)):
+                    self._take_control(payload)
+        except BlockingIOError:
+            pass
+        finally:
+            self._reading_lane = False
+
+    def _take_control(self, payload: bytes) -> None:
+        try:
+            envelope = self.codec.decode(payload)
+        except CodecError:
+            return
+        if wire.is_envelope(envelope):
+            self._on_control(envelope)
 
     def _on_control(self, envelope: wire.Envelope) -> None:
         match envelope:
@@ -481,8 +497,10 @@ class Context:
             peer.write_lane(self.directory, frame)
         reaper = peer.box.identity.reaper
         if reaper != self.id and (parent := self.peer(reaper)) is not None:
-            doom = pipe.whole(self.codec.encode([wire.DOOM, peer.id, _fitting(reason)]))
-            parent.write_lane(self.directory, doom)
+            doom = self.codec.encode([wire.DOOM, peer.id, reason])
+            if len(doom) > pipe.PAYLOAD_MAX:
+                doom = self.codec.encode([wire.DOOM, peer.id, repr(reason)[:1000]])
+            parent.write_lane(self.directory, pipe.whole(doom))
 
     def link_back(self, other: int) -> None:
         """Hold this process's end of a link that another one made."""
@@ -581,11 +599,6 @@ class Context:
         for fd in (self.fd, self._own_end, self.lane_fd, self._own_lane_end):
             with contextlib.suppress(OSError):
                 os.close(fd)
-
-
-def _fitting(reason: Any) -> Any:
-    """Give a reason that surely fits into one frame."""
-    return reason if isinstance(reason, str) and len(reason) < 1000 else repr(reason)[:1000]
 
 
 def reason_of_status(status: int, *, killed: bool, oom: bool = False) -> Any:

@@ -107,11 +107,18 @@ def new_thread_context(handle: NodeHandle) -> Context:
     process_id = handle.directory.next_id()
     handle.directory.make_mailbox(process_id)
     box = Box.create(handle.directory.box(process_id), process_id, LAUNCHER_ID, boxes.KIND_THREAD, time.time())
+    if (server := _server()) is not None:
+        server.box.set_flag(boxes.THREADS)
     box.label = f"thread {threading.current_thread().name}"
     context = Context(handle, process_id, box, is_program=True)
     box.inhabit(own_process())
     box.set_flag(boxes.READY)
     return context
+
+
+def _server() -> Context | None:
+    """Give the server that this OS process is, None in a program."""
+    return next((context for context in _contexts if not context.is_program), None)
 
 
 class _SignOff:

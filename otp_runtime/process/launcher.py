@@ -23,7 +23,7 @@ from otp_runtime.process import current, shipping
 from otp_runtime.process.context import Context
 from otp_runtime.process.handle import LAUNCHER_ID, NodeHandle
 from otp_runtime.process.job import Job
-from otp_runtime.process.offspring import Child, Offspring, close_box, report
+from otp_runtime.process.offspring import Child, Offspring, close_box, judge_threads, report
 from otp_runtime.terms.codec import Codec
 from otp_runtime.terms.reason import Crash, is_abnormal
 
@@ -228,19 +228,7 @@ class Launcher:
 
             reason = reason_of_status(status, killed=bool(main.flag(boxes.KILL_REQUESTED)))
         main.close()
-        for process_id in self.context.directory.process_ids():
-            box = Box.open(self.context.directory.box(process_id))
-            if box is None:
-                continue
-            if box.identity.os_process == process and not box.flag(boxes.JUDGED):
-                from otp_runtime.core.names import Held
-                from otp_runtime.process import names
-
-                if box.name:
-                    names.unregister(self.context.directory, box.name, Held(process_id))
-                self.context.directory.forget_mailbox(process_id)
-                box.judge(self.context.codec.encode(reason), f"{self.context.directory.box(process_id)}.verdict")
-            box.close()
+        judge_threads(self.context, process, reason)
 
     def _kill_roots(self, program: Program) -> None:
         for root in program.roots:
@@ -250,6 +238,9 @@ class Launcher:
         """Stop the youngest root; when none is left, the program is gone, and with the owner the node."""
         while program.roots and program.roots[-1].pidfd < 0 and not program.roots[-1].heirs:
             program.roots.pop()
+        if not program.roots and program.id == self.owner:
+            # what servers started themselves, linked to nobody, ends with the node
+            program.roots += [child for child in self.offspring.children.values() if child.job is not None]
         if program.roots:
             root = program.roots[-1]
             if root.words.get("stopping"):

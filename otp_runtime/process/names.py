@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from otp_runtime.core.names import ComingBack, Held, file_name_of, format_owner, name_of, parse_owner
 from otp_runtime.errors import AlreadyRegistered, CallTimeout, NoProcess, ServerDown
 from otp_runtime.host import box as boxes
-from otp_runtime.host import poller
+from otp_runtime.host import kernel, poller
 from otp_runtime.host.box import Box
 from otp_runtime.process import route
+from otp_runtime.process.peers import VERDICT_SECONDS
 from otp_runtime.terms.pid import Global, Pid, Remote, Via
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ def register(context: Context, process_id: int, name: str) -> None:
     if box is None or box.flag(boxes.JUDGED):
         raise NoProcess(name)
     path = _path(directory, name)
+    _await_burial(context, name)
     with directory.lock():
         if box.name and owner_of(directory, box.name) == Held(process_id):
             raise AlreadyRegistered(context.pid_of(process_id))
@@ -64,6 +67,29 @@ def register(context: Context, process_id: int, name: str) -> None:
         # the box first: a reaper finds there what to free
         box.name = name
         _replace(path, Held(process_id))
+
+
+def _await_burial(context: Context, name: str) -> None:
+    """Let the reaper free a name whose owner has just died: it is not taken any more."""
+    deadline = poller.now() + VERDICT_SECONDS
+    while poller.now() < deadline:
+        owner = owner_of(context.directory, name)
+        if not isinstance(owner, Held) or not _has_ended(context.directory, owner.id):
+            return
+        time.sleep(WAIT_SECONDS)
+
+
+def _has_ended(directory: NodeDirectory, process_id: int) -> bool:
+    box = Box.open(directory.box(process_id))
+    if box is None:
+        return False
+    try:
+        process = box.identity.os_process
+        return not box.flag(boxes.JUDGED) and (
+            kernel.start_time(process.pid) != process.start or kernel.zombie_status(process.pid) is not None
+        )
+    finally:
+        box.close()
 
 
 def register_any(context: Context, name: Any) -> None:

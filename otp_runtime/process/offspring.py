@@ -56,6 +56,7 @@ class Child:
         "outcome",
         "pid",
         "pidfd",
+        "root",
         "rusage",
         "status",
         "words",
@@ -75,6 +76,7 @@ class Child:
         self.doom: tuple[Any] | None = None
         self.limit: poller.TimerHandle | None = None
         self.heirs: set[int] = set()
+        self.root: Child | None = None
         self.status = 0
         self.rusage: Any = None
         self.words: dict[str, Any] = {}
@@ -273,6 +275,7 @@ class Offspring:
         process_id = box.identity.id if box is not None else -process.pid
         orphan = Child(process_id, self.context.pid_of(process_id), None, box)
         orphan.os_process = process
+        orphan.root = dead.root or dead
         heir_of = dead
 
         def gone() -> None:
@@ -313,6 +316,8 @@ class Offspring:
         coming_back = False if child.job is None else self._on_death(child, reason)
         self._free_names(child, coming_back)
         self.directory.forget_mailbox(child.id)
+        if child.box.flag(boxes.THREADS):
+            judge_threads(self.context, child.os_process, reason, besides=child.id)
         self._judge(child, reason)
         if child.job is None:
             child.words["gone"]()
@@ -352,7 +357,13 @@ class Offspring:
             return Signalled("unknown")
 
     def _free_names(self, child: Child, coming_back: bool) -> None:
+        """Free what names the dead had, or mark them as coming back.
+
+        An orphan's name stays marked until its supervisor is buried: then it is known whether that comes back.
+        """
         assert child.box is not None
+        if child.root is not None:
+            coming_back = True
         owners: dict[str, Owner] = {child.box.name: Held(child.id)} if child.box.name else {}
         if child.box.kind == boxes.KIND_SUPERVISOR:
             # what it was bringing back, and what its children had, goes with it or comes back with it
@@ -361,7 +372,10 @@ class Offspring:
                 for name, owner in names.all_names(self.directory).items()
                 if owner == ComingBack(child.id) or (isinstance(owner, Held) and self._descends(owner.id, child.id))
             }
+            owners |= dict.fromkeys(child.words.get("names", ()), ComingBack(self.context.id))
         for name, owner in owners.items():
+            if coming_back and child.root is not None:
+                child.root.words.setdefault("names", set()).add(name)
             if coming_back:
                 names.hand_to_supervisor(self.directory, name, owner, self.context.id)
             else:
@@ -400,6 +414,21 @@ class Offspring:
             self.directory.forget(oldest)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{self.directory.box(oldest)}.verdict")
+
+
+def judge_threads(context: Context, process: kernel.OsProcess, reason: Any, besides: int = 0) -> None:
+    """Write the verdict of every thread of an OS process that died, and free their names."""
+    directory = context.directory
+    for process_id in directory.process_ids():
+        box = Box.open(directory.box(process_id)) if process_id != besides else None
+        if box is None:
+            continue
+        if box.identity.os_process == process and not box.flag(boxes.JUDGED):
+            if box.name:
+                names.unregister(directory, box.name, Held(process_id))
+            directory.forget_mailbox(process_id)
+            box.judge(context.codec.encode(reason), f"{directory.box(process_id)}.verdict")
+        box.close()
 
 
 def report(offspring: Offspring, child: Child, reason: Any, **facts: Any) -> None:

@@ -34,6 +34,7 @@ class Peer:
         "fd",
         "id",
         "lane_fd",
+        "limit",
         "linked",
         "monitors",
         "noticed_at",
@@ -53,6 +54,7 @@ class Peer:
         self.lane_fd = -1
         self.pidfd = pidfd
         self.policy = box.flag(boxes.OVERFLOW)
+        self.limit = box.mailbox_limit
         self.outbox: collections.deque[bytes] = collections.deque()
         self.aborting = False
         self.linked = False
@@ -99,8 +101,7 @@ class Peer:
 
     def is_full(self) -> bool:
         """Say whether the peer has drained more than its mailbox may hold and not handled it yet."""
-        limit = self.box.mailbox_limit
-        return limit > 0 and self.box.queued_bytes >= limit
+        return self.box.queued_bytes >= self.limit > 0
 
     def close(self) -> None:
         """Close what is open."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,6 @@ from otp_runtime.terms.events import Down, Exit
 from otp_runtime.terms.pid import Pid, Ref
 
 if TYPE_CHECKING:
-    import builtins
     from collections.abc import Callable
 
     from otp_runtime.process.context import Context
@@ -96,7 +96,7 @@ def reach(context: Context, dest: Any) -> Peer | None:
 def deliver(context: Context, peer: Peer, payload: bytes, timeout: float | None) -> None:
     """Write a message that its receiver's overflow policy may refuse."""
     if peer.id == context.id:
-        context.inbox.append((payload, context.codec.decode(payload)))
+        context.put(payload, context.codec.decode(payload))
         return
     deadline = None if timeout is None else poller.now() + timeout
     context.transmit(peer, payload, deadline, policy=peer.policy)
@@ -236,7 +236,7 @@ def monitor_started(pid: Pid) -> Ref:
 def demonitor(ref: Ref, flush: bool = False) -> bool:
     """Stop watching; say whether the monitor was still there. `flush` takes a `Down` out that came already."""
     context = current()
-    for peer in context.peers.values():
+    for peer in builtins.list(context.peers.values()):
         if peer.monitors.pop(ref, None) is not None:
             return True
     if flush:

@@ -175,6 +175,7 @@ class Performer:
             timer.cancel()
         known = core.child_of(self.state, child.pid)
         self.feed(core.ChildExited(child.pid, reason))
+        self._report_now()
         return known is not None and core.is_coming_back(self.state, known.spec.id)
 
     def _start_ended(self, child: Child, reason: Any) -> bool:
@@ -193,6 +194,7 @@ class Performer:
             case ["error", why]:
                 self._failed[child_id] = child
                 self.feed(core.ChildStartFailed(child_id, why))
+        self._report_now()
         return core.is_coming_back(self.state, child_id)
 
     def _become_supervisor(self, child_id: Any, child: Child, data: dict[str, Any]) -> None:
@@ -207,6 +209,12 @@ class Performer:
         self._dead.pop(child.id, None)
         self._failed = {key: dead for key, dead in self._failed.items() if dead is not child}
         close_box(child)
+
+    def _report_now(self) -> None:
+        """Write the records before the verdict: whoever hears of a death can ask `why`."""
+        for action in [action for action in self._actions if isinstance(action, core.Report)]:
+            self._actions.remove(action)
+            self._report(action)
 
     # -- reports --------------------------------------------------------------------------------------------
 

@@ -351,6 +351,7 @@ def _handle(context: Context, performer: Performer, envelope: wire.Envelope) -> 
 def _system(context: Context, performer: Performer, caller: int, serial: int, request: Any) -> None:
     match request:
         case ("terminate", reason):
+            gen.send_reply(context, caller, serial, wire.VALUE, None)
             performer.feed(core.StopRequested(reason))
         case "get_state" | "get_status":
             status = {

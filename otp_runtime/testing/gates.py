@@ -15,6 +15,7 @@ import select
 import shutil
 import tempfile
 import time
+from typing import Self
 
 
 class Gate:
@@ -102,7 +103,7 @@ class Gate:
             self._arrivals = -1
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def __enter__(self) -> Gate:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:

@@ -37,17 +37,7 @@ def since(before: Census, *, wait: float = 0.0) -> list[str]:
     `wait`: seconds that processes which are just ending are given.
     """
     processes = [one for one in descendants() if one not in before.processes]
-    processes = outlive(processes, wait)
-    opened = _opened_since(before)
-    if opened:
-        gc.collect()  # an object in a cycle is no leak yet
-        opened = _opened_since(before)
-    return [describe(one) for one in processes] + opened
-
-
-def _opened_since(before: Census) -> list[str]:
-    now = descriptors()
-    return [f"descriptor {fd} -> {what}" for fd, what in sorted(now.items()) if before.descriptors.get(fd) != what]
+    return [describe(one) for one in outlive(processes, wait)] + opened_since(before.descriptors)
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------
@@ -61,11 +51,8 @@ def descendants() -> list[kernel.OsProcess]:
 def naming(text: str) -> list[kernel.OsProcess]:
     """Give the OS processes, this one aside, whose environment or arguments contain `text`."""
     wanted = text.encode()
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and int(entry) != os.getpid() and _mentions(entry, wanted):
-            found.append(int(entry))
-    return _identified(found)
+    others = (entry for entry in os.listdir("/proc") if entry.isdigit() and int(entry) != os.getpid())
+    return _identified([int(entry) for entry in others if _mentions(entry, wanted)])
 
 
 def _mentions(entry: str, wanted: bytes) -> bool:
@@ -96,7 +83,7 @@ def outlive(processes: list[kernel.OsProcess], seconds: float) -> list[kernel.Os
 
 
 def _await_an_end(processes: list[kernel.OsProcess], seconds: float) -> None:
-    """Wait until one of `processes` ends; one that has, and is not reaped, is waited for by the clock."""
+    """Wait until one of `processes` ends. No event tells that a stranger's zombie is reaped: that takes the clock."""
     poll = select.poll()
     pidfds = []
     for one in processes:
@@ -130,6 +117,19 @@ def descriptors() -> dict[int, str]:
         with contextlib.suppress(OSError):  # the one that listed them is closed by now
             found[int(entry)] = os.readlink(f"/proc/self/fd/{entry}")
     return found
+
+
+def opened_since(before: dict[int, str]) -> list[str]:
+    """Name the descriptors that are open now and were not, or referred to something else, in `before`."""
+    found = _differences(before)
+    if found:
+        gc.collect()  # an object in a cycle is no leak yet
+        found = _differences(before)
+    return found
+
+
+def _differences(before: dict[int, str]) -> list[str]:
+    return [f"descriptor {fd} -> {what}" for fd, what in sorted(descriptors().items()) if before.get(fd) != what]
 
 
 def files(directory: str | Path) -> list[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from otp_runtime.errors import NotFound
 from otp_runtime.process.node import Node
 from otp_runtime.supervision.supervisor import Supervisor
 from otp_runtime.testing import leaks
@@ -94,9 +95,9 @@ class Supervised:
         return Supervisor.start_child(self.supervisor, spec)
 
     def stop(self, id: Any) -> None:
-        """Stop the child `id` and forget it."""
+        """Stop the child `id` and forget it; raises `NotFound`."""
         Supervisor.terminate_child(self.supervisor, id)
-        with contextlib.suppress(LookupError):
+        with contextlib.suppress(NotFound):
             Supervisor.delete_child(self.supervisor, id)
 
 

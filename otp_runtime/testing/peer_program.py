@@ -7,12 +7,10 @@ import os
 import sys
 from typing import Any
 
-import dill
-
 from otp_runtime.errors import RemoteError
 from otp_runtime.process.node import Node, attach
 from otp_runtime.terms.reason import crash_of
-from otp_runtime.testing.peers import read_frame, write_frame
+from otp_runtime.testing.peers import dump, load, read_frame, write_frame
 
 
 def main(requests: int, replies: int, name: str) -> None:
@@ -20,11 +18,11 @@ def main(requests: int, replies: int, name: str) -> None:
     for fd in (requests, replies):
         os.set_inheritable(fd, False)
     with contextlib.suppress(EOFError, BrokenPipeError):
-        path, node, cluster = dill.loads(read_frame(requests))  # noqa: S301 - our own parent's words
+        path, node, cluster = load(read_frame(requests))
         sys.path[:] = path
         _answer(replies, _join, (name, node, cluster))
         while True:
-            function, args = dill.loads(read_frame(requests))  # noqa: S301 - likewise
+            function, args = load(read_frame(requests))
             _answer(replies, function, args)
 
 
@@ -43,11 +41,11 @@ def _answer(replies: int, function: Any, args: tuple[Any, ...]) -> None:
         error.add_note(f"In the program of the peer:\n{crash_of(error).traceback}")
         answer = ("raise", error)
     try:
-        data = dill.dumps(answer, recurse=True)
-        dill.loads(data)  # noqa: S301 - an exception may be picklable and still not loadable
+        data = dump(answer)
+        load(data)  # an exception may be picklable and still not loadable
     except Exception as error:  # noqa: BLE001 - what cannot travel is told in words
         crash = crash_of(answer[1] if isinstance(answer[1], BaseException) else error)
-        data = dill.dumps(("raise", RemoteError(crash.type, crash.message, crash.traceback)))
+        data = dump(("raise", RemoteError(crash.type, crash.message, crash.traceback)))
     write_frame(replies, data)
 
 

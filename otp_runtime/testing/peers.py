@@ -6,7 +6,9 @@ nothing. The program ends when its pipe does: with `close`, or with the test's p
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
 import select
 import signal
 import struct
@@ -14,11 +16,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from types import FunctionType
+from typing import Any, Self
 
 import dill
 
 from otp_runtime.process.node import Node
+from otp_runtime.process.shipping import is_importable
 
 _LENGTH = struct.Struct("<Q")
 READY_SECONDS = 20.0
@@ -81,7 +85,7 @@ class Peer:
             self._process.kill()
             self._process.wait()
 
-    def __enter__(self) -> Peer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -90,8 +94,8 @@ class Peer:
     def _ask(self, request: Any, timeout: float) -> Any:
         deadline = time.monotonic() + timeout
         try:
-            write_frame(self._requests, dill.dumps(request, recurse=True))
-            how, value = dill.loads(read_frame(self._replies, deadline))  # noqa: S301 - our own child's words
+            write_frame(self._requests, dump(request))
+            how, value = load(read_frame(self._replies, deadline))
         except (BrokenPipeError, EOFError):
             status = self._process.wait(END_SECONDS)
             msg = f"the program {self.name} ended with status {status}"
@@ -104,6 +108,33 @@ class Peer:
 def _search_path() -> str:
     package_parent = str(Path(__file__).resolve().parents[2])
     return os.pathsep.join([package_parent, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+# -- what travels ------------------------------------------------------------------------------------------------------
+
+
+class _Plain(pickle.Pickler):
+    """Refuses what another program cannot import: that goes by value."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, type | FunctionType) and not is_importable(obj):
+            raise pickle.PicklingError
+        return NotImplemented
+
+
+def dump(thing: Any) -> bytes:
+    """Pickle anything, functions and classes that cannot be imported by value."""
+    file = io.BytesIO()
+    try:
+        _Plain(file).dump(thing)
+    except Exception:  # noqa: BLE001 - whatever the plain one cannot do, dill may
+        return bytes(dill.dumps(thing, recurse=True))
+    return file.getvalue()
+
+
+def load(data: bytes) -> Any:
+    """Unpickle what `dump` gave, in another program of the same test."""
+    return dill.loads(data)  # noqa: S301 - pipes that only the two of them have
 
 
 # -- frames ------------------------------------------------------------------------------------------------------------

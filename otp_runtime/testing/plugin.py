@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def otp_node() -> Iterator[PrivateNode]:
-    """A fresh node for this test, in a directory of its own; the test fails if it leaves a process, descriptor or file."""
+    """A fresh node for this test; the test fails if a process, a descriptor or a file of it is left."""
     from otp_runtime.testing.nodes import private_node
 
     with private_node() as node:
@@ -24,7 +24,7 @@ def otp_node() -> Iterator[PrivateNode]:
 
 
 @pytest.fixture
-def start_supervised(otp_node: PrivateNode) -> Iterator[Supervised]:
+def start_supervised(otp_node: PrivateNode) -> Iterator[Supervised]:  # noqa: ARG001 - asked for by naming it
     """Start a child (`start_supervised(spec)`) that is brought back when it dies, and stopped when the test ends."""
     from otp_runtime.testing.nodes import supervised
 
@@ -33,7 +33,7 @@ def start_supervised(otp_node: PrivateNode) -> Iterator[Supervised]:
 
 
 @pytest.fixture
-def peer(otp_node: PrivateNode) -> Iterator[Callable[..., Peer]]:
+def peer(otp_node: PrivateNode) -> Iterator[Callable[..., Peer]]:  # noqa: ARG001 - asked for by naming it
     """Start a second program (`peer("b").call(fun, *args)`); without `cluster` it attaches to this test's node."""
     from otp_runtime.testing.peers import Peer
 

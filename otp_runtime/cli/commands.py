@@ -1,0 +1,122 @@
+"""The commands and their options; each is performed by a function of its own, imported when it is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, Final
+
+from otp_runtime.cli.failures import FAILED, CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CHAPTERS: Final = ("counter", "strategies", "crash")
+SORT_KEYS: Final = ("id", "name", "memory", "handled", "queued", "started")
+
+_EPILOG = """\
+exit codes: 0 done, 1 the thing asked about failed, 2 wrong usage, 3 no such node or process, 4 the tree gave up
+
+NAME is a local name or a pid (12, <12@node>). REQUEST is a Python literal ("('add', 2)"), else a bare word (inc).
+The node is the one named by --node or OTP_NODE, else the only running one."""
+
+
+def run_command(arguments: list[str] | None = None) -> int:
+    """Run one command; give the exit code."""
+    options = make_parser().parse_args(arguments)
+    module, _, function = options.performed_by.partition(":")
+    perform: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(module), function)
+    try:
+        code = perform(options)
+        sys.stdout.flush()
+    except CommandError as error:
+        print(f"otp: {error.text}", file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        print("otp: interrupted", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:
+        # the reader (head, less) has seen enough; nothing more may be flushed at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return code
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="otp",
+        description="Erlang/OTP for Python: look at and handle the processes of a running node.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = _add(commands, "demo", "otp_runtime.cli.demo:perform", "see supervised processes die and come back")
+    demo.add_argument("chapter", nargs="?", choices=CHAPTERS, help="one part of the story; default: all of it")
+
+    run = _add(commands, "run", "otp_runtime.cli.run:perform", "run an application in the foreground")
+    run.add_argument("app", metavar="module:app", help="a ChildSpec, a list of children, a Supervisor, or a function")
+    run.add_argument("--name", metavar="N", help="the node's name; default: OTP_NODE, else unnamed")
+
+    tree = _add(commands, "tree", "otp_runtime.cli.looking:tree", "show the supervision tree")
+    _about_a_node(tree)
+    ps = _add(commands, "ps", "otp_runtime.cli.looking:ps", "list all processes")
+    _about_a_node(ps)
+    ps.add_argument("--sort", choices=SORT_KEYS, default="id", help="by what; default: id")
+
+    inspect = _add(commands, "inspect", "otp_runtime.cli.looking:inspect", "say all that is known of a process")
+    _about_a_process(inspect)
+    why = _add(commands, "why", "otp_runtime.cli.looking:why", "explain the last death of a process")
+    _about_a_process(why)
+
+    call = _add(commands, "call", "otp_runtime.cli.acting:call", "send a request and print the reply")
+    _about_a_process(call, timeout=5.0)
+    call.add_argument("request", metavar="REQUEST")
+    cast = _add(commands, "cast", "otp_runtime.cli.acting:cast", "send a request that has no reply")
+    _about_a_process(cast)
+    cast.add_argument("request", metavar="REQUEST")
+    stop = _add(commands, "stop", "otp_runtime.cli.acting:stop", "ask a process to end, and wait until it has")
+    _about_a_process(stop, timeout=30.0)
+    kill = _add(commands, "kill", "otp_runtime.cli.acting:kill", "kill a process (exit reason 'killed')")
+    _about_a_process(kill)
+
+    doctor = _add(commands, "doctor", "otp_runtime.cli.doctor:perform", "check that this machine can run nodes")
+    _may_be_json(doctor)
+    return parser
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, performed_by: str, text: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
+    parser.set_defaults(performed_by=performed_by)
+    return parser
+
+
+def _may_be_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _about_a_node(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--node", metavar="NAME", help="default: OTP_NODE, else the only running node")
+    _may_be_json(parser)
+
+
+def _about_a_process(parser: argparse.ArgumentParser, timeout: float | None = None) -> None:
+    parser.add_argument("name", metavar="NAME", help="a local name or a pid: counter, 12, <12@node>")
+    _about_a_node(parser)
+    if timeout is not None:
+        parser.add_argument(
+            "--timeout", type=_seconds, default=timeout, metavar="SECONDS", help=f"default: {timeout:g}"
+        )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise ValueError(text)
+    return seconds
