@@ -56,7 +56,10 @@ def call(
 
 def cast(server: Any, request: Any, timeout: float | None = 5.0) -> None:
     """See `GenServer.cast`."""
-    context = current()
+    try:
+        context = clients.caller(server, request)
+    except ServerDown:
+        return
     try:
         payload = context.codec.encode([wire.CAST, request])
     except CodecError:
@@ -103,7 +106,7 @@ def whereis(server: Any) -> Pid | None:
 
 def stop(server: Any, reason: Any = "normal", timeout: float | None = None, *, missing_ok: bool = False) -> None:
     """See `GenServer.stop`."""
-    context = current()
+    context = clients.caller(server, "stop")
     started = poller.now()
     deadline = None if timeout is None else started + timeout
     try:
@@ -164,7 +167,7 @@ def request_past_queue(server: Any, request: Any, timeout: float | None) -> Any:
 
 async def acall(server: Any, request: Any, timeout: float | None = 5.0) -> Any:
     """See `GenServer.acall`."""
-    context = current()
+    context = clients.caller(server, request)
     started = poller.now()
     deadline = None if timeout is None else started + timeout
     context.codec.encode(request, "request")
@@ -194,7 +197,7 @@ async def acall(server: Any, request: Any, timeout: float | None = 5.0) -> Any:
 
 async def astop(server: Any, reason: Any = "normal", timeout: float | None = None) -> None:
     """See `GenServer.astop`."""
-    context = current()
+    context = clients.caller(server, "stop")
     started = poller.now()
     deadline = None if timeout is None else started + timeout
     peer = await bridge.find(context, server, deadline, "stop")
@@ -256,7 +259,7 @@ class Response(Generic[V]):
 
 def send_request(server: Any, request: Any) -> RequestId:
     """See `GenServer.send_request`."""
-    context = current()
+    context = clients.caller(server, request)
     try:
         peer = names.find(context, server, None, request, wait=False)
     except NoProcess:

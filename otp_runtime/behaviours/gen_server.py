@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypedDict, TypeVar, Unpack
 
 from otp_runtime.behaviours import gen, pid_services, server_loop
 from otp_runtime.core.child_spec import ChildSpec, is_seconds
@@ -110,7 +110,7 @@ class GenServer(Generic[S]):
 
     @classmethod
     def start(
-        cls, arg: Any = None, *, name: Any = None, timeout: float | None = None, **options: Any
+        cls, arg: Any = None, *, name: Any = None, timeout: float | None = None, **options: Unpack[Options]
     ) -> Pid | MaybeNone:
         """Start a server that is linked to nobody, and wait until its `init` returned.
 
@@ -120,24 +120,24 @@ class GenServer(Generic[S]):
         Gives the pid; None when `init` returned `Ignore()`. Raises `AlreadyStarted(pid)` when the name is taken,
         `InitFailed(reason)`, `StartTimeout`, `NoNode`; no process is left then. OTP: gen_server:start/3.
         """
-        return cls._start(arg, name, timeout, options, link=False)
+        return cls._start(arg, name, timeout, dict(options), link=False)
 
     @classmethod
     def start_link(
-        cls, arg: Any = None, *, name: Any = None, timeout: float | None = None, **options: Any
+        cls, arg: Any = None, *, name: Any = None, timeout: float | None = None, **options: Unpack[Options]
     ) -> Pid | MaybeNone:
         """As `start`, linked to the caller. What a child spec calls. OTP: gen_server:start_link/3.
 
         Called in a program, the server is linked to the program and ends with it.
         """
-        return cls._start(arg, name, timeout, options, link=True)
+        return cls._start(arg, name, timeout, dict(options), link=True)
 
     @classmethod
     def start_monitor(
-        cls, arg: Any = None, *, name: Any = None, timeout: float | None = None, **options: Any
+        cls, arg: Any = None, *, name: Any = None, timeout: float | None = None, **options: Unpack[Options]
     ) -> tuple[Pid | MaybeNone, Ref | MaybeNone]:
         """As `start`, monitored from the first instant; gives the pid and the monitor."""
-        pid = cls._start(arg, name, timeout, options, link=False)
+        pid = cls._start(arg, name, timeout, dict(options), link=False)
         return pid, None if pid is None else process.monitor_started(pid)
 
     @classmethod

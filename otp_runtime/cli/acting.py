@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from otp_runtime.behaviours import gen
+from otp_runtime.behaviours.gen_server import GenServer
 from otp_runtime.cli import output, target
 from otp_runtime.cli.failures import DONE, FAILED, CommandError, NoSuchThing, WrongUsage
 from otp_runtime.core.names import ComingBack
@@ -30,7 +30,7 @@ def call(options: argparse.Namespace) -> int:
     server = target.reference(directory, target.look(directory), options.name)
     target.join(directory)
     try:
-        reply = gen.call(server, request, options.timeout)
+        reply = GenServer.call(server, request, options.timeout)
     except NoProcess as error:
         raise NoSuchThing(str(error)) from error
     except CodecError as error:
@@ -62,7 +62,7 @@ def cast(options: argparse.Namespace) -> int:
     server = target.reference(directory, target.look(directory), options.name)
     target.join(directory)
     try:
-        gen.cast(server, request)
+        GenServer.cast(server, request)
     except CodecError as error:
         raise WrongUsage(str(error)) from error
     except MailboxFull as error:
@@ -77,7 +77,7 @@ def stop(options: argparse.Namespace) -> int:
     directory, view, one = _find(options)
     reason = "shutdown" if one.kind == "supervisor" else "normal"
     try:
-        gen.stop(Pid(view.name, one.id, view.incarnation), reason, options.timeout)
+        GenServer.stop(Pid(view.name, one.id, view.incarnation), reason, options.timeout)
     except NoProcess as error:
         raise NoSuchThing(str(error)) from error
     except ServerDown as error:

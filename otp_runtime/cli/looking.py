@@ -12,7 +12,6 @@ from otp_runtime.errors import OtpError
 from otp_runtime.host.box import Box
 from otp_runtime.observe.tree import RESTARTS_MAX, describe_status, walk
 from otp_runtime.process import client, death
-from otp_runtime.process.current import current
 from otp_runtime.terms.pid import Pid
 
 if TYPE_CHECKING:
@@ -56,8 +55,11 @@ def node_line(view: NodeView, paint: output.Painter) -> str:
     return f"{paint(view.name, 'bold')}  {paint(' · '.join(facts), 'dim')}"
 
 
-def tree_lines(processes: tuple[ProcessView, ...], paint: output.Painter, width: int) -> list[str]:
-    """Draw a tree, one line for each process, its facts in columns."""
+def tree_lines(
+    processes: tuple[ProcessView, ...], paint: output.Painter, width: int, *, fresh_seconds: float = 0.0
+) -> list[str]:
+    """Draw a tree, one line for each process, its facts in columns; the titles of those younger than that in green."""
+    fresh_since = time.time() - fresh_seconds
     steps = list(walk(processes))
     facts = output.table(
         [
@@ -73,17 +75,20 @@ def tree_lines(processes: tuple[ProcessView, ...], paint: output.Painter, width:
         right=(0, 1, 3),
     )
     room = min(NAMES_MAX_COLUMNS, max(20, width - max(map(output.width_of, facts), default=0) - 2))
-    names = [_named(step.lead, step.process, paint, room) for step in steps]
+    names = [
+        _named(step.lead, step.process, paint, room, "green" if step.process.started_at > fresh_since else "")
+        for step in steps
+    ]
     column = max(map(output.width_of, names), default=0)
     return [f"{output.pad(name, column)}  {fact}" for name, fact in zip(names, facts, strict=True)]
 
 
-def _named(lead: str, one: ProcessView, paint: output.Painter, room: int) -> str:
+def _named(lead: str, one: ProcessView, paint: output.Painter, room: int, colour: str = "") -> str:
     title = output.cut(one.title, max(4, room - len(lead)))
     left = room - len(lead) - len(title) - 1
     label = output.cut(one.label, left) if one.name and one.label != one.name and left > 6 else ""
-    styles = ("bold", "blue") if one.kind == "supervisor" else ("bold",)
-    return f"{paint(lead, 'dim')}{paint(title, *styles)}{' ' if label else ''}{paint(label, 'dim')}"
+    colour = colour or ("blue" if one.kind == "supervisor" else "")
+    return f"{paint(lead, 'dim')}{paint(title, 'bold', colour)}{' ' if label else ''}{paint(label, 'dim')}"
 
 
 def describe_restarts(one: ProcessView) -> str:
@@ -215,7 +220,7 @@ def _message_in_hand(directory: NodeDirectory, one: ProcessView) -> str | None:
     if box is None:
         return None
     try:
-        return death.describe_message(current(), box.message_in_hand)
+        return death.describe_message(box.message_in_hand)
     finally:
         box.close()
 

@@ -23,7 +23,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from otp_runtime.errors import CodecError, ExitWith
+from otp_runtime.errors import CallError, CodecError, ExitWith
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel
 from otp_runtime.process import current, reports
@@ -284,6 +284,9 @@ def reason_of(error: BaseException, context: Context) -> Any:
     match error:
         case ExitSignal(reason=reason) | ExitWith(reason=reason) | BadReturn(reason=reason):
             return reason
+        case CallError():
+            # OTP: a caller that does not catch it exits with the reason of the call
+            return error.reason
         case SystemExit(code=code):
             if code is None or code == 0:
                 return "normal"
@@ -309,6 +312,7 @@ def note_words(error: BaseException | None, **more: str) -> None:
 
 def end(context: Context, boot: Boot, reason: Any) -> int:
     """Say the last words, pay what is owed, give the exit code."""
+    context.interrupts = False
     signal.signal(kernel.LANE_SIGNAL, signal.SIG_IGN)
     directory = context.directory
     try:

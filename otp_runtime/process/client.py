@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from otp_runtime.core import messages as wire
-from otp_runtime.errors import CallingSelf, CallTimeout, CodecError, MailboxFull, ServerDown
+from otp_runtime.errors import CallingSelf, CallTimeout, CodecError, MailboxFull, NoNode, ServerDown
 from otp_runtime.host import pipe, poller
 from otp_runtime.process import names
 from otp_runtime.process.context import Context, ExitSignal, Slot
-from otp_runtime.process.current import current
+from otp_runtime.process.current import current, has_ended
 
 if TYPE_CHECKING:
     from otp_runtime.process.peers import Peer
@@ -29,9 +29,19 @@ class Client(Generic[V]):
     serial: int
 
 
+def caller(server: Any, message: Any) -> Context:
+    """Give the process that calls; when its node has ended, the call fails as one to a lost node does."""
+    try:
+        return current()
+    except NoNode as error:
+        if not has_ended():
+            raise
+        raise ServerDown("noconnection", server, message, detail="the node has ended") from error
+
+
 def request(server: Any, message: Any, timeout: float | None, kind: int = wire.CALL) -> Any:
     """Send a request and wait for its reply: the one call protocol of all behaviours."""
-    context = current()
+    context = caller(server, message)
     started = poller.now()
     deadline = None if timeout is None else started + timeout
     peer = names.find(context, server, deadline, message)

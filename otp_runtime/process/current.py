@@ -40,6 +40,11 @@ def node() -> NodeHandle | None:
     return _node
 
 
+def has_ended() -> bool:
+    """Say whether this OS process belonged to a node that has ended."""
+    return _node is not None and _node.gone
+
+
 def enter(handle: NodeHandle | None) -> None:
     """Make this OS process one of a node's, or of none."""
     global _node

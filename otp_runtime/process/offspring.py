@@ -290,7 +290,9 @@ class Offspring:
         if box is None:
             kernel.send_signal(orphan.pidfd, signal.SIGKILL)
         else:
-            self.context.poller.at(poller.now() + ORPHAN_SECONDS, lambda: self._end_orphan(orphan))
+            # one second for the whole subtree, however deep it is
+            deadline = orphan.root.words.setdefault("deadline", poller.now() + ORPHAN_SECONDS)
+            self.context.poller.at(deadline, lambda: self._end_orphan(orphan))
 
     def _end_orphan(self, orphan: Child) -> None:
         if orphan.pidfd >= 0:
