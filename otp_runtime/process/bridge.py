@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from otp_runtime.errors import NoProcess
 from otp_runtime.host import poller
 from otp_runtime.process import names
-from otp_runtime.process.context import DYING_POLL_SECONDS
+from otp_runtime.process.sending import DYING_POLL_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

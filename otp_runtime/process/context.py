@@ -15,20 +15,19 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import errno
 import os
-import resource
 import signal
 from typing import TYPE_CHECKING, Any
 
 from otp_runtime.core import messages as wire
 from otp_runtime.core.signals import Deliver, Die, on_exit_signal
-from otp_runtime.errors import CodecError, MailboxFull
+from otp_runtime.errors import CodecError
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, pipe, poller
-from otp_runtime.process.peers import VERDICT_SECONDS, Peer, frames_for, open_peer
+from otp_runtime.process.peers import VERDICT_SECONDS, Peer, frames_for
+from otp_runtime.process.sending import DYING_POLL_SECONDS, Sending
 from otp_runtime.terms.events import Down, Exit
-from otp_runtime.terms.pid import Pid, Ref
+from otp_runtime.terms.pid import Ref
 from otp_runtime.terms.reason import Exited, Signalled
 
 if TYPE_CHECKING:
@@ -36,10 +35,6 @@ if TYPE_CHECKING:
 
     from otp_runtime.host.box import Box
     from otp_runtime.process.handle import NodeHandle
-
-DYING_POLL_SECONDS = 0.0005
-PEERS_MAX = 512
-LINGER_SECONDS = 1.0
 
 
 class ExitSignal(SystemExit):
@@ -85,35 +80,25 @@ class Slot:
             self.on_done()
 
 
-class Context:
+class Context(Sending):
     """One process of this OS process."""
 
     def __init__(self, node: NodeHandle, process_id: int, box: Box, *, is_program: bool, parent: int = 0) -> None:
         """Open the mailbox and the lane of `process_id`, which were made before, and live in `box`."""
-        self.node = node
-        self.codec = node.codec
-        self.directory = node.directory
-        self.id = process_id
-        self.pid = Pid(node.name, process_id, node.incarnation)
+        super().__init__(node, process_id, box)
         self.parent = parent
-        self.box = box
         self.is_program = is_program
         self.trap_exit = is_program
         box.set_flag(boxes.TRAP_EXIT, int(is_program))
         self.inbox: collections.deque[tuple[bytes, wire.Envelope]] = collections.deque()
         self.searched = 0
         self.pending: dict[int, Slot] = {}
-        self.peers: dict[int, Peer] = {}
-        self.dying: dict[int, Peer] = {}
         self.timers: dict[tuple[int, int], poller.TimerHandle] = {}
         self.doomed: tuple[Any] | None = None
         self.on_doom: Callable[[int, Any], None] | None = None
         self.on_arrival: Callable[[], None] | None = None
         self.interrupts = False
-        self.poller = poller.Poller()
         self.spinner = poller.Spinner()
-        self._serial = 0
-        self._segment = 0
         self._reading_lane = False
         self._queued = 0
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
@@ -129,15 +114,6 @@ class Context:
 
     # -- identity -------------------------------------------------------------------------------------------
 
-    def pid_of(self, process_id: int) -> Pid:
-        """Give the pid of a process of this node."""
-        return Pid(self.node.name, process_id, self.node.incarnation)
-
-    def next_serial(self) -> int:
-        """Give a number that this process has not used before."""
-        self._serial += 1
-        return self._serial
-
     def make_ref(self) -> Ref:
         """Make a reference, unique in the cluster."""
         return Ref(self.node.name, self.node.incarnation, self.id, self.next_serial())
@@ -148,148 +124,9 @@ class Context:
         self.box.set_flag(boxes.TRAP_EXIT, int(flag))
         return old
 
-    # -- peers ----------------------------------------------------------------------------------------------
-
-    def peer(self, process_id: int) -> Peer | None:
-        """Give the peer of an id of this node; None when it is dead (judged) or never was."""
-        known = self.peers.get(process_id)
-        if known is not None:
-            return known
-        try:
-            opened = open_peer(self.directory, self.pid_of(process_id))
-        except OSError as error:
-            if error.errno not in {errno.EMFILE, errno.ENFILE}:
-                raise
-            self._forget_idle_peers()
-            opened = self._open_again(process_id)
-        if opened is None:
-            return None
-        if len(self.peers) >= PEERS_MAX:
-            self._forget_idle_peers()
-        self.peers[process_id] = opened
-        self.poller.watch(opened.pidfd, poller.READABLE, lambda _events: self._on_death(opened))
-        if opened.box.kind == boxes.KIND_THREAD:
-            # a thread has no pidfd of its own: its mailbox losing its reader only wakes, the box then tells
-            self.poller.watch(opened.fd, 0, lambda events: self._on_thread_end(opened, events))
-        return opened
-
-    def _open_again(self, process_id: int) -> Peer | None:
-        try:
-            return open_peer(self.directory, self.pid_of(process_id))
-        except OSError as error:
-            soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-            who = self.box.name or repr(self.pid)
-            msg = f"{who} has too many open files (limit {soft}) to reach process {process_id}: raise it (ulimit -n)"
-            raise OSError(error.errno, msg) from error
-
-    def _forget_idle_peers(self) -> None:
-        asked = {id(slot.peer) for slot in self.pending.values()}
-        for peer in list(self.peers.values()):
-            if not peer.is_watched and id(peer) not in asked and peer.id not in self.dying:
-                self._drop_peer(peer)
-
-    def _drop_peer(self, peer: Peer) -> None:
-        self.peers.pop(peer.id, None)
-        self.dying.pop(peer.id, None)
-        self.poller.forget(peer.pidfd)
-        self.poller.forget(peer.fd)
-        peer.close()
-        peer.box.close()
-
-    # -- sending --------------------------------------------------------------------------------------------
-
-    def encode(self, kind: int, *fields: Any) -> bytes:
-        """Encode an envelope of small, known fields."""
-        return self.codec.encode([kind, *fields])
-
-    def transmit(self, peer: Peer, payload: bytes, deadline: float | None, *, policy: int = 0) -> None:
-        """Write a payload to a peer, waiting for room until `deadline`; raises `MailboxFull`.
-
-        To a dead peer nothing is written and nothing raised: its death is told elsewhere.
-        """
-        fits = len(payload) <= pipe.PAYLOAD_MAX and not (peer.outbox or peer.aborting or peer.is_full())
-        if not (fits and peer.try_write(pipe.whole(payload))):
-            self._transmit_slowly(peer, payload, deadline, policy)
-
-    def _transmit_slowly(self, peer: Peer, payload: bytes, deadline: float | None, policy: int) -> None:
-        started = poller.now()
-        while peer.is_full() and self.peers.get(peer.id) is peer:
-            if policy and self._refuse(peer, policy):
-                return
-            self._wait_for_room(peer, deadline, started)
-        self._segment += 1
-        frames = frames_for(self.directory, payload, self.id, peer.id, self._segment)
-        if peer.aborting:
-            frames.insert(0, pipe.abort(self.id))
-            peer.aborting = False
-        outbox = peer.outbox
-        before = len(outbox)
-        outbox.extend(frames)
-        self._flush(peer)
-        if policy and len(outbox) >= before + len(frames) and outbox and self._refuse(peer, policy, frames):
-            return
-        try:
-            while outbox and self.peers.get(peer.id) is peer:
-                self._wait_for_room(peer, deadline, started)
-        except MailboxFull:
-            self._withdraw(peer, frames)
-            raise
-
-    def _refuse(self, peer: Peer, policy: int, frames: list[bytes] | None = None) -> bool:
-        """Apply the receiver's overflow policy to a message it has no room for."""
-        if frames is not None:
-            self._withdraw(peer, frames)
-        if boxes.OVERFLOW_POLICIES[policy] == "error":
-            raise MailboxFull(peer.box.name or peer.pid, peer.box.mailbox_limit or None, 0.0)
-        return True
-
-    def _wait_for_room(self, peer: Peer, deadline: float | None, started: float) -> None:
-        left = None if deadline is None else deadline - poller.now()
-        if left is not None and left <= 0:
-            raise MailboxFull(peer.box.name or peer.pid, peer.box.mailbox_limit or None, poller.now() - started)
-        if peer.is_full():
-            left = 0.001 if left is None else min(left, 0.001)
-        self.pump(left)
-
-    def _withdraw(self, peer: Peer, frames: list[bytes]) -> None:
-        """Take back what of a term was not written; when a part was, tell the receiver to drop it."""
-        unsent = 0
-        while peer.outbox and any(peer.outbox[-1] is frame for frame in frames):
-            peer.outbox.pop()
-            unsent += 1
-        if 0 < unsent < len(frames):
-            peer.aborting = True
-
-    def post(self, peer: Peer, payload: bytes) -> None:
-        """Write a payload that must never block its sender; what finds no room waits in the outbox."""
-        if len(payload) <= pipe.PAYLOAD_MAX and not peer.outbox and peer.try_write(pipe.whole(payload)):
-            return
-        self._segment += 1
-        peer.outbox.extend(frames_for(self.directory, payload, self.id, peer.id, self._segment))
-        self._flush(peer)
-
-    def _flush(self, peer: Peer) -> None:
-        if peer.flush():
-            self._watch_mailbox_of(peer, 0)
-        else:
-            self._watch_mailbox_of(peer, poller.WRITABLE)
-
-    def _watch_mailbox_of(self, peer: Peer, events: int) -> None:
-        if peer.fd < 0:
-            return
-        if peer.box.kind == boxes.KIND_THREAD:
-            self.poller.watch(peer.fd, events, lambda happened: self._on_thread_end(peer, happened))
-        elif events:
-            self.poller.watch(peer.fd, events, lambda _events: self._flush(peer))
-        else:
-            self.poller.forget(peer.fd)
-
-    def linger(self) -> None:
-        """Before the end: wait until all outboxes are empty or their receivers dead, at most a second."""
-        deadline = poller.now() + LINGER_SECONDS
-        while any(peer.outbox for peer in list(self.peers.values())) and (left := deadline - poller.now()) > 0:
-            self.poller.wait(left if not self.dying else DYING_POLL_SECONDS)
-            self._conclude_dying()
+    def is_asked(self, peer: Peer) -> bool:
+        """Say whether a reply of `peer` is awaited."""
+        return any(slot.peer is peer for slot in self.pending.values())
 
     # -- receiving ------------------------------------------------------------------------------------------
 
@@ -299,7 +136,7 @@ class Context:
             timeout = DYING_POLL_SECONDS if timeout is None else min(timeout, DYING_POLL_SECONDS)
         self.poller.wait(timeout)
         if self.dying:
-            self._conclude_dying()
+            self.conclude_dying()
         if self.on_arrival is not None and (self.inbox or self.doomed is not None):
             self.on_arrival()
         if self.doomed is not None and self.interrupts:
@@ -523,20 +360,8 @@ class Context:
 
     # -- deaths ---------------------------------------------------------------------------------------------
 
-    def _on_death(self, peer: Peer) -> None:
-        self.poller.forget(peer.pidfd)
-        # an upgrade hands a process over: the box names the successor before the predecessor ends
-        peer.noticed_at = poller.now()
-        self.dying[peer.id] = peer
-
-    def _on_thread_end(self, peer: Peer, events: int) -> None:
-        if events & poller.ENDED:
-            self.poller.forget(peer.fd)
-            self._on_death(peer)
-        elif events & poller.WRITABLE:
-            self._flush(peer)
-
-    def _conclude_dying(self) -> None:
+    def conclude_dying(self) -> None:
+        """Conclude the deaths whose verdict is there, or has been waited for long enough."""
         for peer in list(self.dying.values()):
             reason = self._judged_reason(peer.box, peer.id)
             if reason is None and poller.now() - peer.noticed_at >= VERDICT_SECONDS:
@@ -575,7 +400,7 @@ class Context:
         """Tell everybody here who wanted to know that `peer` died of `reason`."""
         self.unframer.forget(peer.id)
         linked, monitors, waiters = peer.linked, dict(peer.monitors), list(peer.waiters)
-        self._drop_peer(peer)
+        self.drop_peer(peer)
         for slot in list(self.pending.values()):
             if slot.peer is peer and not slot.done:
                 slot.fail(reason)
@@ -595,7 +420,7 @@ class Context:
         """
         self.poller.close()
         for peer in list(self.peers.values()):
-            self._drop_peer(peer)
+            self.drop_peer(peer)
         for fd in (self.fd, self._own_end, self.lane_fd, self._own_lane_end):
             with contextlib.suppress(OSError):
                 os.close(fd)

@@ -122,9 +122,9 @@ class Launcher:
             shipping.load_dill()
             gc.freeze()
 
-    def _fork(self, job: Job, asker: tuple[int, int], kind: int = boxes.KIND_SERVER, process_id: int = 0) -> None:
+    def _fork(self, job: Job, asker: tuple[int, int]) -> None:
         self._load_dill()
-        child = self.offspring.start(job, kind, process_id)
+        child = self.offspring.start(job)
         if isinstance(child, Crash):
             self._answer(*asker, ["error", child])
             return
@@ -166,7 +166,7 @@ class Launcher:
                 name=outcome[1]["name"] or "",
                 shutdown=None,
             )
-            self._fork(job, asker, boxes.KIND_SUPERVISOR)
+            self._fork(job, asker)
             return
         if outcome is None:
             assert child.box is not None

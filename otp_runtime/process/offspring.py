@@ -111,10 +111,11 @@ class Offspring:
 
     # -- start ----------------------------------------------------------------------------------------------
 
-    def start(self, job: Job, kind: int = boxes.KIND_SERVER, process_id: int = 0) -> Child | Crash:
+    def start(self, job: Job) -> Child | Crash:
         """Fork a process for `job`; gives a Crash when the system has no room for one more."""
         context = self.context
-        process_id = process_id or self.directory.next_id()
+        process_id = self.directory.next_id()
+        kind = boxes.KIND_SUPERVISOR if job.mode == "supervisor" else boxes.KIND_SERVER
         child: Child | None = None
         pipe = (-1, -1)
         try:

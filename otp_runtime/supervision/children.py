@@ -18,7 +18,6 @@ from otp_runtime import telemetry
 from otp_runtime.core import messages as wire
 from otp_runtime.core import supervision as core
 from otp_runtime.errors import CodecError
-from otp_runtime.host import box as boxes
 from otp_runtime.host import poller
 from otp_runtime.process import death
 from otp_runtime.process.job import Job
@@ -127,11 +126,11 @@ class Performer:
             shutdown=None,
             **self._job,
         )
-        self._fork(child_id, job, boxes.KIND_SERVER)
+        self._fork(child_id, job)
 
-    def _fork(self, child_id: Any, job: Job, kind: int) -> None:
+    def _fork(self, child_id: Any, job: Job) -> None:
         telemetry.emit("supervisor.start_child", id=child_id)
-        child = self.offspring.start(job, kind)
+        child = self.offspring.start(job)
         if isinstance(child, Crash):
             self.feed(core.ChildStartFailed(child_id, child))
         else:
@@ -203,7 +202,7 @@ class Performer:
         body = self.context.codec.encode(data)
         name = data["name"] if isinstance(data["name"], str) else ""
         job = dataclasses.replace(child.job, mode="supervisor", body=body, label=data["label"], name=name)
-        self._fork(child_id, job, boxes.KIND_SUPERVISOR)
+        self._fork(child_id, job)
 
     def _after_death(self, child: Child) -> None:
         self._dead.pop(child.id, None)

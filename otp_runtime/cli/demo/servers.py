@@ -49,7 +49,8 @@ class Counter(GenServer[int]):
             case "dec":
                 return NoReply(state - 1)
             case ("die", "exception"):
-                return NoReply(state // 0)
+                message = "a bug in the counter"
+                raise ValueError(message)
             case ("die", "os._exit"):
                 os._exit(3)
             case ("die", "SIGSEGV"):

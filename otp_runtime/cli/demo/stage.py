@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import shutil
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
+from otp_runtime.cli import output
 from otp_runtime.cli.looking import node_line, tree_lines
 from otp_runtime.observe.tree import observe
 from otp_runtime.process import current
 
-if TYPE_CHECKING:
-    from otp_runtime.cli.output import Painter
-
 FRESH_SECONDS = 1.5
 PICTURES_PER_SECOND = 8
 FRAME_COLUMNS = 4
+COLUMNS_MAX = 100
 
 
 class Stage:
     """Prints lines; as a context manager it keeps a live tree below them where that is possible."""
 
-    def __init__(self, paint: Painter, *, live: bool) -> None:
+    def __init__(self, paint: output.Painter, *, live: bool) -> None:
         """`live` asks for the tree; without `rich` the lines alone are shown."""
         self._paint = paint
         self._wants_live = live and importlib.util.find_spec("rich") is not None
@@ -68,8 +66,7 @@ class Stage:
             return []
         with contextlib.suppress(OSError):
             view = observe(node.directory)
-            width = shutil.get_terminal_size((120, 40)).columns - FRAME_COLUMNS
-            lines = tree_lines(view.tree, self._paint, width, fresh_seconds=FRESH_SECONDS)
+            lines = tree_lines(view.tree, self._paint, _columns() - FRAME_COLUMNS, fresh_seconds=FRESH_SECONDS)
             return lines if self._live is None else [node_line(view, self._paint), *lines]
         return []
 
@@ -80,4 +77,9 @@ class Stage:
         lines = self._lines()
         if not lines:
             return Text("")
-        return Panel(Text.from_ansi("\n".join(lines), no_wrap=True), border_style="dim", expand=False, title="now")
+        picture = Text.from_ansi("\n".join(lines), no_wrap=True)
+        return Panel(picture, border_style="dim", width=_columns(), title="now", title_align="left")
+
+
+def _columns() -> int:
+    return min(COLUMNS_MAX, output.terminal_width())

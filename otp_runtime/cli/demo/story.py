@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 REPORT_SECONDS = 5.0
 LINE_PAUSE_SECONDS = 0.09
-CHAPTER_PAUSE_SECONDS = 0.5
+CHAPTER_PAUSE_SECONDS = 0.4
+LOOK_SECONDS = 0.7
 TEXT_COLUMNS = 92
 
 
@@ -102,9 +103,10 @@ class Story:
         self._pause(LINE_PAUSE_SECONDS)
 
     def tree(self) -> None:
-        """Show the supervision tree as it is now; where it is shown all the time, only refresh it."""
+        """Show the supervision tree as it is now; where it is shown all the time, give time to look at it."""
         for line in self._stage.picture():
             self.line(f"      {line}")
+        self._pause(LOOK_SECONDS)
 
     def line(self, text: str) -> None:
         """Print one line as it is."""
@@ -116,17 +118,18 @@ class Story:
 
     # -- reports ---------------------------------------------------------------------------------------------------
 
-    def hear(self, server: str) -> logging.LogRecord | None:
-        """Wait for the next report about `server` and tell all that came until then; None when none comes."""
+    def hear(self, *servers: str) -> dict[str, logging.LogRecord]:
+        """Wait for a report about each of `servers` and tell all that came until then; gives those that came."""
+        heard: dict[str, logging.LogRecord] = {}
         deadline = time.monotonic() + REPORT_SECONDS
-        while True:
+        while not heard.keys() >= set(servers):
             try:
                 record = self._catcher.caught.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                return None
+                break
             self._tell(record)
-            if getattr(record, "server", None) == server:
-                return record
+            heard[getattr(record, "server", "")] = record
+        return heard
 
     def _tell_reports(self) -> None:
         with contextlib.suppress(queue.Empty):
@@ -138,7 +141,7 @@ class Story:
         under = next((line.strip() for line in rest if line.startswith("  supervisor ")), "")
         repair = under.partition(": ")[2]
         text = f"{first} · {repair}" if repair else first
-        self.line(self.paint(f"   ┊ log: {output.cut(text, TEXT_COLUMNS + 20)}", "dim"))
+        self.line(self.paint(f"   ┊ log: {output.cut(text, TEXT_COLUMNS)}", "dim"))
 
 
 def milliseconds(started: float) -> str:

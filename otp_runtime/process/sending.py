@@ -1,0 +1,224 @@
+"""The sending half of a process: the peers it knows, what it writes to them, what it owes them.
+
+Two ways to send. `transmit` waits for room, draining the own mailbox meanwhile: what a process sends of its own
+accord is held back by a full mailbox. `post` never blocks: what is sent *back* (a reply, an exit signal) waits in
+the peer's outbox, and everything later for that peer behind it.
+"""
+
+from __future__ import annotations
+
+import abc
+import errno
+import resource
+from typing import TYPE_CHECKING, Any
+
+from otp_runtime.errors import MailboxFull
+from otp_runtime.host import box as boxes
+from otp_runtime.host import pipe, poller
+from otp_runtime.process.peers import Peer, frames_for, open_peer
+from otp_runtime.terms.pid import Pid
+
+if TYPE_CHECKING:
+    from otp_runtime.host.box import Box
+    from otp_runtime.process.handle import NodeHandle
+
+DYING_POLL_SECONDS = 0.0005
+PEERS_MAX = 512
+LINGER_SECONDS = 1.0
+
+
+class Sending(abc.ABC):
+    """A process as far as it sends; `Context` is the whole of it."""
+
+    def __init__(self, node: NodeHandle, process_id: int, box: Box) -> None:
+        """Live in `box` as `process_id` of `node`."""
+        self.node = node
+        self.codec = node.codec
+        self.directory = node.directory
+        self.id = process_id
+        self.pid = Pid(node.name, process_id, node.incarnation)
+        self.box = box
+        self.poller = poller.Poller()
+        self.peers: dict[int, Peer] = {}
+        self.dying: dict[int, Peer] = {}
+        self._serial = 0
+        self._segment = 0
+
+    def pid_of(self, process_id: int) -> Pid:
+        """Give the pid of a process of this node."""
+        return Pid(self.node.name, process_id, self.node.incarnation)
+
+    def next_serial(self) -> int:
+        """Give a number that this process has not used before."""
+        self._serial += 1
+        return self._serial
+
+    @abc.abstractmethod
+    def pump(self, timeout: float | None) -> None:
+        """Sleep until something happened, at most `timeout` seconds, and take in whatever it was."""
+
+    @abc.abstractmethod
+    def is_asked(self, peer: Peer) -> bool:
+        """Say whether a reply of `peer` is awaited."""
+
+    @abc.abstractmethod
+    def conclude_dying(self) -> None:
+        """Conclude the deaths whose verdict is there."""
+
+    # -- peers ----------------------------------------------------------------------------------------------
+
+    def peer(self, process_id: int) -> Peer | None:
+        """Give the peer of an id of this node; None when it is dead (judged) or never was."""
+        known = self.peers.get(process_id)
+        if known is not None:
+            return known
+        try:
+            opened = open_peer(self.directory, self.pid_of(process_id))
+        except OSError as error:
+            if error.errno not in {errno.EMFILE, errno.ENFILE}:
+                raise
+            self._forget_idle_peers()
+            opened = self._open_again(process_id)
+        if opened is None:
+            return None
+        if len(self.peers) >= PEERS_MAX:
+            self._forget_idle_peers()
+        self.peers[process_id] = opened
+        self.poller.watch(opened.pidfd, poller.READABLE, lambda _events: self._on_death(opened))
+        if opened.box.kind == boxes.KIND_THREAD:
+            # a thread has no pidfd of its own: its mailbox losing its reader only wakes, the box then tells
+            self.poller.watch(opened.fd, 0, lambda events: self._on_thread_end(opened, events))
+        return opened
+
+    def _open_again(self, process_id: int) -> Peer | None:
+        try:
+            return open_peer(self.directory, self.pid_of(process_id))
+        except OSError as error:
+            soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            who = self.box.name or repr(self.pid)
+            msg = f"{who} has too many open files (limit {soft}) to reach process {process_id}: raise it (ulimit -n)"
+            raise OSError(error.errno, msg) from error
+
+    def _forget_idle_peers(self) -> None:
+        for peer in list(self.peers.values()):
+            if not peer.is_watched and peer.id not in self.dying and not self.is_asked(peer):
+                self.drop_peer(peer)
+
+    def drop_peer(self, peer: Peer) -> None:
+        """Close and forget a peer."""
+        self.peers.pop(peer.id, None)
+        self.dying.pop(peer.id, None)
+        self.poller.forget(peer.pidfd)
+        self.poller.forget(peer.fd)
+        peer.close()
+        peer.box.close()
+
+    # -- sending --------------------------------------------------------------------------------------------
+
+    def encode(self, kind: int, *fields: Any) -> bytes:
+        """Encode an envelope of small, known fields."""
+        return self.codec.encode([kind, *fields])
+
+    def transmit(self, peer: Peer, payload: bytes, deadline: float | None, *, policy: int = 0) -> None:
+        """Write a payload to a peer, waiting for room until `deadline`; raises `MailboxFull`.
+
+        To a dead peer nothing is written and nothing raised: its death is told elsewhere.
+        """
+        fits = len(payload) <= pipe.PAYLOAD_MAX and not (peer.outbox or peer.aborting or peer.is_full())
+        if not (fits and peer.try_write(pipe.whole(payload))):
+            self._transmit_slowly(peer, payload, deadline, policy)
+
+    def _transmit_slowly(self, peer: Peer, payload: bytes, deadline: float | None, policy: int) -> None:
+        started = poller.now()
+        while peer.is_full() and self.peers.get(peer.id) is peer:
+            if policy and self._refuse(peer, policy):
+                return
+            self._wait_for_room(peer, deadline, started)
+        self._segment += 1
+        frames = frames_for(self.directory, payload, self.id, peer.id, self._segment)
+        if peer.aborting:
+            frames.insert(0, pipe.abort(self.id))
+            peer.aborting = False
+        outbox = peer.outbox
+        before = len(outbox)
+        outbox.extend(frames)
+        self._flush(peer)
+        if policy and len(outbox) >= before + len(frames) and outbox and self._refuse(peer, policy, frames):
+            return
+        try:
+            while outbox and self.peers.get(peer.id) is peer:
+                self._wait_for_room(peer, deadline, started)
+        except MailboxFull:
+            self._withdraw(peer, frames)
+            raise
+
+    def _refuse(self, peer: Peer, policy: int, frames: list[bytes] | None = None) -> bool:
+        """Apply the receiver's overflow policy to a message it has no room for."""
+        if frames is not None:
+            self._withdraw(peer, frames)
+        if boxes.OVERFLOW_POLICIES[policy] == "error":
+            raise MailboxFull(peer.box.name or peer.pid, peer.box.mailbox_limit or None, 0.0)
+        return True
+
+    def _wait_for_room(self, peer: Peer, deadline: float | None, started: float) -> None:
+        left = None if deadline is None else deadline - poller.now()
+        if left is not None and left <= 0:
+            raise MailboxFull(peer.box.name or peer.pid, peer.box.mailbox_limit or None, poller.now() - started)
+        if peer.is_full():
+            left = 0.001 if left is None else min(left, 0.001)
+        self.pump(left)
+
+    def _withdraw(self, peer: Peer, frames: list[bytes]) -> None:
+        """Take back what of a term was not written; when a part was, tell the receiver to drop it."""
+        unsent = 0
+        while peer.outbox and any(peer.outbox[-1] is frame for frame in frames):
+            peer.outbox.pop()
+            unsent += 1
+        if 0 < unsent < len(frames):
+            peer.aborting = True
+
+    def post(self, peer: Peer, payload: bytes) -> None:
+        """Write a payload that must never block its sender; what finds no room waits in the outbox."""
+        if len(payload) <= pipe.PAYLOAD_MAX and not peer.outbox and peer.try_write(pipe.whole(payload)):
+            return
+        self._segment += 1
+        peer.outbox.extend(frames_for(self.directory, payload, self.id, peer.id, self._segment))
+        self._flush(peer)
+
+    def _flush(self, peer: Peer) -> None:
+        if peer.flush():
+            self._watch_mailbox_of(peer, 0)
+        else:
+            self._watch_mailbox_of(peer, poller.WRITABLE)
+
+    def _watch_mailbox_of(self, peer: Peer, events: int) -> None:
+        if peer.fd < 0:
+            return
+        if peer.box.kind == boxes.KIND_THREAD:
+            self.poller.watch(peer.fd, events, lambda happened: self._on_thread_end(peer, happened))
+        elif events:
+            self.poller.watch(peer.fd, events, lambda _events: self._flush(peer))
+        else:
+            self.poller.forget(peer.fd)
+
+    def linger(self) -> None:
+        """Before the end: wait until all outboxes are empty or their receivers dead, at most a second."""
+        deadline = poller.now() + LINGER_SECONDS
+        while any(peer.outbox for peer in list(self.peers.values())) and (left := deadline - poller.now()) > 0:
+            self.poller.wait(left if not self.dying else DYING_POLL_SECONDS)
+            self.conclude_dying()
+
+    # -- deaths, as far as they are noticed
+
+    def _on_death(self, peer: Peer) -> None:
+        self.poller.forget(peer.pidfd)
+        # an upgrade hands a process over: the box names the successor before the predecessor ends
+        peer.noticed_at = poller.now()
+        self.dying[peer.id] = peer
+
+    def _on_thread_end(self, peer: Peer, events: int) -> None:
+        if events & poller.ENDED:
+            self.poller.forget(peer.fd)
+            self._on_death(peer)
+        elif events & poller.WRITABLE:
+            self._flush(peer)
