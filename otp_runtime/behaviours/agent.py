@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from otp_runtime.behaviours import gen
 from otp_runtime.behaviours.gen_server import GenServer
 from otp_runtime.behaviours.returns import NoReply, Reply, Stop
+from otp_runtime.process import ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,4 +122,4 @@ class Agent:
         agent: ServerRef, reason: Any = "normal", timeout: float | None = None, *, missing_ok: bool = False
     ) -> None:
         """Stop the agent and wait until it is gone. As `GenServer.stop`."""
-        gen.stop(agent, reason, timeout, missing_ok=missing_ok)
+        ending.stop(agent, reason, timeout, missing_ok=missing_ok)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypedDict, TypeVar, Unpack
 
-from otp_runtime.behaviours import gen, pid_services, server_loop
+from otp_runtime.behaviours import gen, server_loop
 from otp_runtime.core.child_spec import ChildSpec, is_seconds
 from otp_runtime.core.names import check_name
 from otp_runtime.errors import BadChildSpec
-from otp_runtime.process import boot, starting
+from otp_runtime.process import boot, ending, starting
 from otp_runtime.process import primitives as process
 from otp_runtime.terms.pid import Global, Pid, Via
 
@@ -50,9 +50,6 @@ RESERVED = frozenset(
 )
 SPEC_FIELDS = ("restart", "shutdown", "significant")
 OPTIONS = ("overflow",)
-
-
-_ = pid_services  # a Pid of a started server can be waited for
 
 
 class Options(TypedDict, total=False):
@@ -284,7 +281,7 @@ class GenServer(Generic[S]):
         The request keeps mailbox order. Raises `NoProcess` (unless `missing_ok`), `ServerDown(reason)` when it ended
         of something else, `CallTimeout` after `timeout` seconds (the request stays queued). OTP: gen_server:stop/3.
         """
-        gen.stop(server, reason, timeout, missing_ok=missing_ok)
+        ending.stop(server, reason, timeout, missing_ok=missing_ok)
 
     @staticmethod
     def whereis(server: ServerRef) -> Pid | None:
@@ -299,7 +296,7 @@ class GenServer(Generic[S]):
     @staticmethod
     async def astop(server: ServerRef, reason: Any = "normal", timeout: float | None = None) -> None:
         """As `stop`, in an event loop."""
-        await gen.astop(server, reason, timeout)
+        await ending.astop(server, reason, timeout)
 
     @staticmethod
     def send_request(server: ServerRef, request: Any) -> RequestId:

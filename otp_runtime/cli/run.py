@@ -1,9 +1,9 @@
 """`run module:app`: an application in the foreground, from its first process to its last.
 
-    start ──► up ── wait ──┬── a signal ──► stopping, last started first ──► 0
-                           │                     └── Ctrl-C again ──► killed at once ──► 1
-                           ├── the root ended as it was asked to ──► 0
-                           └── the root gave up ──► 4
+start ──► up ── wait ──┬── a signal ──► stopping, last started first ──► 0
+                       │                     └── Ctrl-C again ──► killed at once ──► 1
+                       ├── the root ended as it was asked to ──► 0
+                       └── the root gave up ──► 4
 """
 
 from __future__ import annotations

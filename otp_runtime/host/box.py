@@ -37,8 +37,8 @@ _U32 = struct.Struct("<I")
 _U16 = struct.Struct("<H")
 
 TRAP_EXIT, KILL_REQUESTED, SPOKEN, JUDGED, SUSPENDED, OVERFLOW, READY, SIGNALLED, HIBERNATING, THREADS = range(40, 50)
-PLAIN = 2
-"""Value of READY for a process that serves no system messages."""
+SERVES, PLAIN = 1, 2
+"""Values of READY: a behaviour, which answers system messages; a process that only runs a function."""
 
 _IDENTITY_AT = 64
 _OS_PID_AT = 80

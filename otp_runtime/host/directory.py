@@ -194,11 +194,19 @@ class NodeDirectory:
         for path in (self.mailbox(process_id), self.lane(process_id)):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-        prefix = f"{process_id}."
         for name in os.listdir(f"{self._root}/seg"):
-            if name.startswith(prefix):
+            if name.startswith(f"{process_id}."):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(f"{self._root}/seg/{name}")
+
+    def receivers_of_segments(self, sender: int) -> set[int]:
+        """Give the ids of the processes for which a sender has segments here."""
+        found = set()
+        for name in os.listdir(f"{self._root}/seg"):
+            receiver, owner, _number = name.split(".", 2)
+            if owner == str(sender):
+                found.add(int(receiver))
+        return found
 
     def forget(self, process_id: int) -> None:
         """Remove all that is left of a dead process."""

@@ -15,6 +15,7 @@ that is a tmpfs) and the frame only names it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from typing import Final
@@ -24,6 +25,7 @@ WHOLE, PART, SEGMENT, ABORT = range(4)
 
 _HEADER = struct.Struct("<BBH")
 _PART = struct.Struct("<QIII")
+_ABORT = struct.Struct("<QQ")
 FRAME_MAX = 4096
 PAYLOAD_MAX = FRAME_MAX - _HEADER.size
 _PART_DATA = PAYLOAD_MAX - _PART.size
@@ -57,19 +59,20 @@ def segment(path: str) -> bytes:
     return _pack_header(MAGIC, SEGMENT, len(data) + 4) + data
 
 
-def abort(sender: int) -> bytes:
-    """Make the frame that drops a sender's unfinished term."""
-    return _pack_header(MAGIC, ABORT, 12) + sender.to_bytes(8, "little")
+def abort(sender: int, before: int) -> bytes:
+    """Make the frame that drops a sender's unfinished term, and its segments with numbers below `before`."""
+    return _pack_header(MAGIC, ABORT, 4 + _ABORT.size) + _ABORT.pack(sender, before)
 
 
 class Unframer:
     """Turns what was read from a mailbox into payloads, one reader's memory of unfinished terms included."""
 
-    __slots__ = ("_half", "_partial", "garbage", "segments")
+    __slots__ = ("_half", "_partial", "garbage", "owner", "segments")
 
-    def __init__(self, segments: str) -> None:
-        """`segments` is the directory in which segments lie."""
+    def __init__(self, segments: str, owner: int = 0) -> None:
+        """`segments` is the directory in which segments lie, `owner` the id of the process that reads."""
         self.segments = segments
+        self.owner = str(owner)
         self.garbage = 0
         self._half = b""
         self._partial: dict[int, tuple[int, int, list[bytes]]] = {}
@@ -123,7 +126,7 @@ class Unframer:
         if kind == SEGMENT:
             payload = self._read_segment(data)
         elif kind == ABORT:
-            self._partial.pop(int.from_bytes(data[:8], "little"), None)
+            self._abort(data)
             return
         else:
             payload = self._join(data)
@@ -133,6 +136,20 @@ class Unframer:
             found.append(payload)
         else:
             self.garbage += 1
+
+    def _abort(self, data: bytes) -> None:
+        """Drop what a sender left: whatever it named in a frame has been read by now, as frames keep their order."""
+        if len(data) != _ABORT.size:
+            self.garbage += 1
+            return
+        sender, before = _ABORT.unpack(data)
+        self._partial.pop(sender, None)
+        for name in os.listdir(self.segments):
+            receiver, _, rest = name.partition(".")
+            owner, _, number = rest.partition(".")
+            if receiver == self.owner and owner == str(sender) and int(number.rstrip("~") or 0) < before:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{self.segments}/{name}")
 
     def _join(self, data: bytes) -> bytes | None:
         if len(data) < _PART.size:
@@ -161,7 +178,8 @@ class Unframer:
             return b""
         with open(fd, "rb", buffering=0) as file:
             payload = file.readall()
-        os.unlink(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
         return payload
 
     def forget(self, sender: int) -> None:

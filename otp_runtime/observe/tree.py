@@ -39,7 +39,8 @@ class ProcessView:
 
     `status` is "idle", "busy", "starting", "suspended", "stopped" (by a signal) or "ending"; `busy_seconds` is how
     long the running callback has taken. `restarts` counts the deaths on record that a restart followed (of each
-    server the last `RESTARTS_MAX` are kept); None without a name to count by. `rss_bytes` is None when the kernel does not tell any more.
+    server the last `RESTARTS_MAX` are kept); None without a name to count by. `rss_bytes` is None when the kernel
+    does not tell any more.
     """
 
     id: int

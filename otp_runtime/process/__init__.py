@@ -4,6 +4,7 @@ The program that imports the library takes part as a process too, each of its th
 as nothing supervises it, it traps exits.
 """
 
+from otp_runtime.process import pid_services as _pid_services
 from otp_runtime.process.primitives import (
     ProcessInfo,
     Timer,
@@ -31,6 +32,8 @@ from otp_runtime.process.primitives import (
     unregister,
     whereis,
 )
+
+_ = _pid_services  # from now on a Pid can be waited for, and stopped by a with block
 
 __all__ = [
     "ProcessInfo",

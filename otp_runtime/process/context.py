@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from otp_runtime.core import messages as wire
 from otp_runtime.core.signals import Deliver, Die, on_exit_signal
-from otp_runtime.errors import CodecError
+from otp_runtime.errors import CodecError, OtpError
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, pipe, poller
 from otp_runtime.process.peers import VERDICT_SECONDS, Peer, frames_for
@@ -107,7 +107,7 @@ class Context(Sending):
         self._own_end = os.open(self.directory.mailbox(process_id), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         self.lane_fd = os.open(self.directory.lane(process_id), flags)
         self._own_lane_end = os.open(self.directory.lane(process_id), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        self.unframer = pipe.Unframer(f"{self.directory.path}/seg")
+        self.unframer = pipe.Unframer(f"{self.directory.path}/seg", process_id)
         self._lane_unframer = pipe.Unframer(f"{self.directory.path}/seg")
         self.poller.watch(self.fd, poller.READABLE, self._on_mailbox)
         self.poller.watch(self.lane_fd, poller.READABLE, self._on_lane)
@@ -186,8 +186,17 @@ class Context(Sending):
             timer = self.timers.pop((envelope[1], envelope[2]), None)
             if timer is not None:
                 timer.cancel()
+        elif kind == wire.SYSTEM and self.box.flag(boxes.READY) == boxes.PLAIN:
+            self._refuse_system(envelope)
         else:
             self.put(payload, envelope)
+
+    def _refuse_system(self, envelope: wire.Envelope) -> None:
+        """A plain process answers no system messages: say so, and let nobody wait."""
+        peer = self.peer(envelope[1])
+        if peer is not None:
+            error = OtpError(f"{self.pid!r} is a plain process and answers no system messages; only behaviours do")
+            self.post(peer, self.codec.encode([wire.REPLY, envelope[2], wire.RAISE, error]))
 
     def put(self, payload: bytes, envelope: wire.Envelope) -> None:
         """Put a message into the inbox, and count its bytes."""

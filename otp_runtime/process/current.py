@@ -117,7 +117,7 @@ def new_thread_context(handle: NodeHandle) -> Context:
     box.label = f"thread {threading.current_thread().name}"
     context = Context(handle, process_id, box, is_program=True)
     box.inhabit(own_process())
-    box.set_flag(boxes.READY)
+    box.set_flag(boxes.READY, boxes.PLAIN)
     return context
 
 

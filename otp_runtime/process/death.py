@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,6 @@ from otp_runtime.terms.reason import Crash, Exited, Signalled, describe, is_abno
 
 if TYPE_CHECKING:
     from otp_runtime.host.directory import NodeDirectory
-    from otp_runtime.process.context import Context
     from otp_runtime.process.offspring import Child
 
 KEPT_PER_SERVER = 10
@@ -78,7 +76,7 @@ def _plain(term: Any) -> Any:
 # -- making ------------------------------------------------------------------------------------------------
 
 
-def make_record(context: Context, child: Child, reason: Any, facts: dict[str, Any]) -> Death:
+def make_record(directory: NodeDirectory, child: Child, reason: Any, facts: dict[str, Any]) -> Death:
     """Gather what is known of a child that was just reaped."""
     assert child.box is not None
     identity = child.box.identity
@@ -95,9 +93,9 @@ def make_record(context: Context, child: Child, reason: Any, facts: dict[str, An
         message_in_hand=words.get("message") or describe_message(child.box.message_in_hand),
         state=words.get("state"),
         python_traceback=words.get("traceback") or (reason.traceback if isinstance(reason, Crash) else None),
-        native_stack=_native_stack(context.directory, child.id) if isinstance(reason, Signalled) else None,
+        native_stack=_native_stack(directory, child.id) if isinstance(reason, Signalled) else None,
         started_at=identity.started_at,
-        died_at=time.time(),
+        died_at=child.died_at,
         **facts,
     )
 
@@ -161,7 +159,7 @@ def _native_stack(directory: NodeDirectory, process_id: int) -> str | None:
 def keep(directory: NodeDirectory, record: Death) -> None:
     """Keep a record: the last ones of each server stay."""
     key = file_name_of(record.server) if is_name(record.server) else "unnamed"
-    path = directory.deaths / f"{key}@{time.time_ns()}"
+    path = directory.deaths / f"{key}@{int(record.died_at * 1e9)}.{record.id}"
     data = {name: getattr(record, name) for name in (one.name for one in fields(record))}
     try:
         payload = Codec(_Unshipped()).encode(data)

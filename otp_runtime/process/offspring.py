@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from otp_runtime.core.names import ComingBack, Held
 from otp_runtime.errors import CodecError
 from otp_runtime.host import box as boxes
-from otp_runtime.host import kernel, poller
+from otp_runtime.host import kernel, pipe, poller
 from otp_runtime.host.box import Box
 from otp_runtime.process import boot, current, death, names
 from otp_runtime.process.context import reason_of_status
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 DOOM_SECONDS = 0.5
 ORPHAN_SECONDS = 1.0
 KEPT_DEAD = 64
+LAST_SEGMENT = (1 << 64) - 1
 
 
 class Child:
@@ -47,6 +48,7 @@ class Child:
         "boot_data",
         "boot_fd",
         "box",
+        "died_at",
         "doom",
         "heirs",
         "id",
@@ -78,6 +80,7 @@ class Child:
         self.heirs: set[int] = set()
         self.root: Child | None = None
         self.status = 0
+        self.died_at = 0.0
         self.rusage: Any = None
         self.words: dict[str, Any] = {}
 
@@ -249,6 +252,7 @@ class Offspring:
             _pid, child.status, child.rusage = os.wait4(child.os_process.pid, 0)
         except ChildProcessError:
             child.status = 0
+        child.died_at = time.time()
         os.close(child.pidfd)
         child.pidfd = -1
         self._by_os_pid.pop(child.os_process.pid, None)
@@ -319,6 +323,7 @@ class Offspring:
         coming_back = False if child.job is None else self._on_death(child, reason)
         self._free_names(child, coming_back)
         self.directory.forget_mailbox(child.id)
+        self._sweep_segments(child)
         if child.box.flag(boxes.THREADS):
             judge_threads(self.context, child.os_process, reason, besides=child.id)
         self._judge(child, reason)
@@ -326,6 +331,13 @@ class Offspring:
             child.words["gone"]()
         else:
             self._reaped.append(child)
+
+    def _sweep_segments(self, dead: Child) -> None:
+        """Have the receivers of the dead's large terms drop those that no frame names: it was killed in between."""
+        for receiver in self.directory.receivers_of_segments(dead.id):
+            peer = self.context.peer(receiver)
+            if peer is not None and receiver not in self.context.dying:
+                self.context.post_frame(peer, pipe.abort(dead.id, LAST_SEGMENT))
 
     def take_reaped(self) -> list[Child]:
         """Give the children whose deaths were judged since the last call: now the owner may act."""
@@ -436,10 +448,14 @@ def judge_threads(context: Context, process: kernel.OsProcess, reason: Any, besi
 
 def report(offspring: Offspring, child: Child, reason: Any, **facts: Any) -> None:
     """Write the record of a death and report it, once."""
-    assert child.box is not None
-    record = death.make_record(offspring.context, child, reason, facts)
+    death.log(offspring.directory, keep_record(offspring, child, reason, **facts))
+
+
+def keep_record(offspring: Offspring, child: Child, reason: Any, **facts: Any) -> death.Death:
+    """Write the record of a death; one that was written before is replaced."""
+    record = death.make_record(offspring.directory, child, reason, facts)
     death.keep(offspring.directory, record)
-    death.log(offspring.directory, record)
+    return record
 
 
 def close_box(child: Child) -> None:

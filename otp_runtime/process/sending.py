@@ -137,7 +137,7 @@ class Sending(abc.ABC):
         self._segment += 1
         frames = frames_for(self.directory, payload, self.id, peer.id, self._segment)
         if peer.aborting:
-            frames.insert(0, pipe.abort(self.id))
+            frames.insert(0, pipe.abort(self.id, self._segment))
             peer.aborting = False
         outbox = peer.outbox
         before = len(outbox)
@@ -183,6 +183,11 @@ class Sending(abc.ABC):
             return
         self._segment += 1
         peer.outbox.extend(frames_for(self.directory, payload, self.id, peer.id, self._segment))
+        self._flush(peer)
+
+    def post_frame(self, peer: Peer, frame: bytes) -> None:
+        """Write one finished frame; what finds no room waits in the outbox."""
+        peer.outbox.append(frame)
         self._flush(peer)
 
     def _flush(self, peer: Peer) -> None:

@@ -21,8 +21,8 @@ from otp_runtime.errors import CodecError
 from otp_runtime.host import poller
 from otp_runtime.process import death
 from otp_runtime.process.job import Job
-from otp_runtime.process.offspring import Child, Offspring, close_box, report
-from otp_runtime.terms.reason import Crash
+from otp_runtime.process.offspring import Child, Offspring, close_box, keep_record, report
+from otp_runtime.terms.reason import Crash, is_abnormal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +63,7 @@ class Performer:
                 self._do(self._actions.popleft())
             reaped = self.offspring.take_reaped()
             if not reaped and not self._actions:
+                self._forget_the_handled()
                 return
             for child in reaped:
                 self._after_death(child)
@@ -174,7 +175,9 @@ class Performer:
             timer.cancel()
         known = core.child_of(self.state, child.pid)
         self.feed(core.ChildExited(child.pid, reason))
-        self._report_now()
+        if not self._report_now() and is_abnormal(reason):
+            # decided later, behind what the supervisor is busy with; `why` can tell already
+            keep_record(self.offspring, child, reason, supervisor=self.who())
         return known is not None and core.is_coming_back(self.state, known.spec.id)
 
     def _start_ended(self, child: Child, reason: Any) -> bool:
@@ -205,15 +208,26 @@ class Performer:
         self._fork(child_id, job)
 
     def _after_death(self, child: Child) -> None:
+        if core.child_of(self.state, child.pid) is not None:
+            # its death waits in the backlog, and its report with it
+            return
         self._dead.pop(child.id, None)
         self._failed = {key: dead for key, dead in self._failed.items() if dead is not child}
         close_box(child)
 
-    def _report_now(self) -> None:
-        """Write the records before the verdict: whoever hears of a death can ask `why`."""
-        for action in [action for action in self._actions if isinstance(action, core.Report)]:
+    def _forget_the_handled(self) -> None:
+        """Let go of the dead that waited in the backlog and were handled now."""
+        for child in list(self._dead.values()):
+            if child.id not in self.offspring.children:
+                self._after_death(child)
+
+    def _report_now(self) -> bool:
+        """Write the records before the verdict: whoever hears of a death can ask `why`. Say whether there were any."""
+        reports = [action for action in self._actions if isinstance(action, core.Report)]
+        for action in reports:
             self._actions.remove(action)
             self._report(action)
+        return bool(reports)
 
     # -- reports --------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from otp_runtime.core.child_spec import (
 from otp_runtime.errors import AlreadyRegistered, CodecError, OtpError
 from otp_runtime.host import box as boxes
 from otp_runtime.process import boot as booting
-from otp_runtime.process import names, starting
+from otp_runtime.process import ending, names, starting
 from otp_runtime.process.context import ExitSignal
 from otp_runtime.process.current import current
 from otp_runtime.supervision import preload
@@ -249,7 +249,7 @@ class Supervisor:
     @staticmethod
     def stop(sup: ServerRef, reason: Any = "normal", timeout: float | None = None, *, missing_ok: bool = False) -> None:
         """Stop the supervisor and its children, last started first, and wait until it is gone: `GenServer.stop`."""
-        gen.stop(sup, reason, timeout, missing_ok=missing_ok)
+        ending.stop(sup, reason, timeout, missing_ok=missing_ok)
 
 
 def seal_spec(spec: ChildSpec) -> ChildSpec:

@@ -100,7 +100,9 @@ def a_counter(story: Story) -> None:
         Counter.dec("counter")
         story.claim(f"after inc, inc, dec it answers {START + 1}", Counter.val("counter") == START + 1)
         here = os.getpid()
-        story.claim(f"it runs in OS process {counter.os_pid}, this program in {here}", counter.os_pid not in {None, here})
+        story.claim(
+            f"it runs in OS process {counter.os_pid}, this program in {here}", counter.os_pid not in {None, here}
+        )
         parent = psutil.Process(counter.os_pid).ppid()
         story.claim(f"its OS parent {parent} is the supervisor: one tree, the kernel's", parent == supervisor.os_pid)
 
@@ -119,7 +121,10 @@ def a_name(story: Story) -> None:
         value = Counter.val("counter")
         second = process.whereis("counter")
         story.hear("counter")
-        story.claim(f"killed, and called at once by its name: the call waits for the new one, which answers {value}", value == START)
+        story.claim(
+            f"killed, and called at once by its name: the call waits for the new one, which answers {value}",
+            value == START,
+        )
         story.claim(f'now "counter" means {second}', second not in {None, first})
 
 
@@ -145,7 +150,7 @@ def an_agent(story: Story) -> None:
         story.claim(f"the sum was made in OS process {where}, the agent's", where == basket.os_pid)
 
 
-# -- five ways to die ----------------------------------------------------------------------------------------------------
+# -- five ways to die --------------------------------------------------------------------------------------------------
 
 
 def crash(story: Story) -> None:
@@ -157,6 +162,13 @@ def crash(story: Story) -> None:
         for way, break_it, is_expected in _WAYS:
             _die_once(story, way, break_it, is_expected)
         _freeze(story, supervisor)
+
+
+def _kill(pid: Pid) -> None:
+    """Kill -9, as any stranger could."""
+    os_pid = pid.os_pid
+    assert os_pid is not None
+    os.kill(os_pid, signal.SIGKILL)
 
 
 _WAYS: tuple[tuple[str, Callable[[Pid], None], Callable[[Any], bool]], ...] = (
@@ -171,7 +183,7 @@ _WAYS: tuple[tuple[str, Callable[[Pid], None], Callable[[Any], bool]], ...] = (
         lambda pid: Counter.die(pid, "SIGSEGV"),
         lambda reason: isinstance(reason, Signalled) and reason.name == "SIGSEGV",
     ),
-    ("kill -9 from outside", lambda pid: _kill(pid), lambda reason: reason == Signalled("SIGKILL")),
+    ("kill -9 from outside", _kill, lambda reason: reason == Signalled("SIGKILL")),
 )
 
 
@@ -232,13 +244,6 @@ def _times_out(name: str) -> bool:
     return False
 
 
-def _kill(pid: Pid) -> None:
-    """Kill -9, as any stranger could."""
-    os_pid = pid.os_pid
-    assert os_pid is not None
-    os.kill(os_pid, signal.SIGKILL)
-
-
 # -- strategies --------------------------------------------------------------------------------------------------------
 
 STRATEGIES = ("one_for_one", "one_for_all", "rest_for_one")
@@ -247,12 +252,14 @@ STRATEGIES = ("one_for_one", "one_for_all", "rest_for_one")
 def strategies(story: Story) -> None:
     """Who is restarted when one of three dies."""
     story.chapter("One of three dies: who is restarted?")
-    story.say("Three supervisors, each with a, b and c, started in this order. Each has another strategy. Every b is killed.")
+    story.say(
+        "Three supervisors, each with a, b and c, started in this order. Each has another strategy. Every b is killed."
+    )
     with contextlib.ExitStack() as open_supervisors:
         supervisors = {
             one: open_supervisors.enter_context(
                 Supervisor.start_link(
-                    [Counter.child_spec(START, id=id, name=f"{one}.{id}") for id in "abc"],  # noqa: A001 - OTP's word
+                    [Counter.child_spec(START, id=id, name=f"{one}.{id}") for id in "abc"],
                     strategy=one,
                     name=one,
                 )
@@ -267,9 +274,9 @@ def strategies(story: Story) -> None:
             victim.wait(WAIT_SECONDS)
         after = {one: _children(supervisor) for one, supervisor in supervisors.items()}
         story.hear(*(f"{one}.b" for one in STRATEGIES))
-        restarted = {one: {id for id in "abc" if after[one][id] != before[one][id]} for one in STRATEGIES}  # noqa: A001
+        restarted = {one: {id for id in "abc" if after[one][id] != before[one][id]} for one in STRATEGIES}
         rows = [["", *STRATEGIES]]
-        for id, title in (("a", "a"), ("b", "b (killed)"), ("c", "c")):  # noqa: A001
+        for id, title in (("a", "a"), ("b", "b (killed)"), ("c", "c")):
             rows.append([title, *("restarted" if id in restarted[one] else "kept" for one in STRATEGIES)])
         story.table(rows)
         story.claim("one_for_one restarts b alone", restarted["one_for_one"] == {"b"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
+import re
 import sys
 import textwrap
 import time
@@ -21,6 +22,7 @@ LINE_PAUSE_SECONDS = 0.09
 CHAPTER_PAUSE_SECONDS = 0.4
 LOOK_SECONDS = 0.7
 TEXT_COLUMNS = 92
+_PROCESS = re.compile(r"\(process (\d+), OS pid \d+\)")
 
 
 class ClaimFailed(Exception):
@@ -77,7 +79,7 @@ class Story:
 
     def say(self, text: str) -> None:
         """Say something that is not checked."""
-        for line in textwrap.wrap(text, TEXT_COLUMNS):
+        for line in textwrap.wrap(text, _columns()):
             self.line(f"   {line}")
         self._pause(LINE_PAUSE_SECONDS)
 
@@ -95,12 +97,15 @@ class Story:
         """Show a table; its first row and column are headings."""
         styled = {"kept": "dim", "restarted": "green", "stays away": "yellow"}
         painted = [
-            [self.paint(cell, "bold" if not (row and column) else styled.get(cell, "")) for column, cell in enumerate(cells)]
+            [
+                self.paint(cell, "bold" if not (row and column) else styled.get(cell, ""))
+                for column, cell in enumerate(cells)
+            ]
             for row, cells in enumerate(rows)
         ]
         for line in output.table(painted, gap="   "):
             self.line(f"      {line}")
-        self._pause(LINE_PAUSE_SECONDS)
+        self._pause(LOOK_SECONDS)
 
     def tree(self) -> None:
         """Show the supervision tree as it is now; where it is shown all the time, give time to look at it."""
@@ -137,15 +142,19 @@ class Story:
                 self._tell(self._catcher.caught.get_nowait())
 
     def _tell(self, record: logging.LogRecord) -> None:
+        """Tell a report in one line: who, why, and what its supervisor does about it."""
         first, *rest = record.getMessage().split("\n")
         under = next((line.strip() for line in rest if line.startswith("  supervisor ")), "")
         repair = under.partition(": ")[2]
-        text = f"{first} · {repair}" if repair else first
-        self.line(self.paint(f"   ┊ log: {output.cut(text, TEXT_COLUMNS)}", "dim"))
+        who_and_why = _PROCESS.sub(r"<\1>", first)
+        text = f"{who_and_why} · {repair}" if repair else who_and_why
+        self.line(self.paint(f"   ┊ log: {output.cut(text, _columns() - 6)}", "dim"))
+
+
+def _columns() -> int:
+    return min(TEXT_COLUMNS, output.terminal_width() - 4)
 
 
 def milliseconds(started: float) -> str:
     """Say how long ago `started` (a `time.perf_counter`) was."""
     return f"{(time.perf_counter() - started) * 1000:.0f} ms"
-
-

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from otp_runtime.behaviours import gen
 from otp_runtime.errors import CallTimeout, NoProcess, ServerDown
 from otp_runtime.host import box as boxes
 from otp_runtime.host import poller
 from otp_runtime.host.box import Box
+from otp_runtime.process import ending
 from otp_runtime.process import primitives as process
 from otp_runtime.process.current import current
 from otp_runtime.terms.pid import install_pid_services
@@ -60,7 +60,7 @@ class PidServices:
         peer = context.peer(pid.id)
         if peer is None:
             return context.epitaph(pid.id)
-        ended = await gen.wait_for_end(context, peer, timeout)
+        ended = await ending.wait_for_end(context, peer, timeout)
         if ended is None:
             raise CallTimeout(pid, "wait", poller.now() - started)
         return ended[0]
@@ -91,7 +91,7 @@ class PidServices:
             process.exit(pid, "shutdown")
             self.wait(pid, None)
             return
-        gen.stop(pid, "shutdown" if box.kind == boxes.KIND_SUPERVISOR else "normal")
+        ending.stop(pid, "shutdown" if box.kind == boxes.KIND_SUPERVISOR else "normal")
 
     def _after(self, pid: Pid, reason: Any, exc: BaseException | None) -> None:
         if not is_abnormal(reason) and not self._gave_up(pid, reason):
@@ -118,7 +118,7 @@ class PidServices:
             return
         try:
             if peer.box.flag(boxes.READY) != boxes.PLAIN:
-                await gen.astop(pid, "shutdown" if peer.box.kind == boxes.KIND_SUPERVISOR else "normal")
+                await ending.astop(pid, "shutdown" if peer.box.kind == boxes.KIND_SUPERVISOR else "normal")
             else:
                 process.exit(pid, "shutdown")
                 await self.wait_async(pid, None)
