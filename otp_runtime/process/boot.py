@@ -23,6 +23,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from otp_runtime.core import messages as wire
 from otp_runtime.errors import CallError, CodecError, ExitWith
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 LENGTH = struct.Struct("<I")
 SHOWN_MAX = 20_000
-RETRY_SECONDS = 0.005
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STANDARD_LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 
@@ -185,23 +185,17 @@ def _listen_to_signals(context: Context, reaper: kernel.OsProcess) -> None:
     """Let the control lane and the death of the OS parent interrupt what the main thread is doing."""
 
     def on_lane(_number: int, frame: Any) -> None:
+        # in the runtime's own code the lane stays readable, and the next wait finds it: to empty it here could be
+        # just before a sleep. Should user code come first, the OS parent sees to it that an exit is obeyed.
+        if not is_users_code(frame):
+            return
         context.read_lane()
-        end_if_doomed(frame)
-
-    def on_parent_death(_number: int, frame: Any) -> None:
-        if os.getppid() == reaper.pid:
-            return
-        context.arrive_exit(context.parent, "killed", by_link=False)
-        end_if_doomed(frame)
-
-    def end_if_doomed(frame: Any) -> None:
-        if context.doomed is None or not context.interrupts:
-            return
-        if is_users_code(frame):
+        if context.doomed is not None and context.interrupts:
             _interrupt(context)
-        # the runtime's own code is not torn: look again in a moment, should it be on its way into a user's
-        signal.signal(signal.SIGALRM, lambda _number, frame: end_if_doomed(frame))
-        signal.setitimer(signal.ITIMER_REAL, RETRY_SECONDS)
+
+    def on_parent_death(_number: int, _frame: Any) -> None:
+        if os.getppid() != reaper.pid:
+            context.write_own_lane([wire.EXIT, context.parent, "killed"])
 
     import fcntl
     import threading

@@ -273,6 +273,11 @@ class Context(Sending):
         finally:
             self._reading_lane = False
 
+    def write_own_lane(self, envelope: wire.Envelope) -> None:
+        """Send oneself a control message: from a signal handler, whose context may be about to sleep."""
+        with contextlib.suppress(OSError):
+            os.write(self._own_lane_end, pipe.whole(self.codec.encode(envelope)))
+
     def _take_control(self, payload: bytes) -> None:
         try:
             envelope = self.codec.decode(payload)

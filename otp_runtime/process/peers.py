@@ -113,8 +113,8 @@ class Peer:
         self.outbox.clear()
 
 
-def open_peer(directory: NodeDirectory, pid: Pid) -> Peer | None:
-    """Open another process; None when it is dead and judged, or never was."""
+def open_peer(directory: NodeDirectory, pid: Pid, me: int) -> Peer | None:
+    """Open another process for the process `me`; None when it is dead and judged, or never was."""
     box = Box.open(directory.box(pid.id))
     if box is None:
         return None
@@ -123,7 +123,8 @@ def open_peer(directory: NodeDirectory, pid: Pid) -> Peer | None:
         return None
     pidfd = kernel.open_pidfd(box.identity.os_process)
     if pidfd is None:
-        _await_verdict(box)
+        if box.identity.reaper != me:
+            _await_verdict(box)
         box.close()
         return None
     try:
