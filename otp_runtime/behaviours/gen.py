@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from otp_runtime.core import messages as wire
 from otp_runtime.core.names import Held
-from otp_runtime.errors import CallError, CallingSelf, CallTimeout, CodecError, NoProcess, ServerDown
+from otp_runtime.errors import CallError, CallingSelf, CallTimeout, NoProcess, ServerDown
 from otp_runtime.host import pipe, poller
 from otp_runtime.process import bridge, names
 from otp_runtime.process import client as clients
@@ -59,11 +59,7 @@ def cast(server: Any, request: Any, timeout: float | None = 5.0) -> None:
         context = clients.caller(server, request)
     except ServerDown:
         return
-    try:
-        payload = context.codec.encode([wire.CAST, request])
-    except CodecError:
-        context.codec.encode(request, "request")
-        raise
+    payload = context.encode_with([wire.CAST, request], request, "request")
     try:
         peer = names.find(context, server, None, wait=False)
     except CallError:
@@ -193,7 +189,7 @@ def send_request(server: Any, request: Any) -> RequestId:
         return RequestId(server, request, 0, slot)
     slot = Slot(peer)
     serial = context.next_serial()
-    payload = context.codec.encode([wire.CALL, context.id, serial, request])
+    payload = context.encode_with([wire.CALL, context.id, serial, request], request, "request")
     context.pending[serial] = slot
     try:
         context.transmit(peer, payload, poller.now() + 5.0)

@@ -84,7 +84,7 @@ def stop(options: argparse.Namespace) -> int:
         raise CommandError(f"{one.title} <{one.id}> ended otherwise: {describe(error.reason)}") from error
     except CallError as error:
         raise CommandError(f"{error}; otp kill {options.name} ends it at once") from error
-    return _ended(options, directory, one, reason, "stopped")
+    return _ended(options, directory, one, reason)
 
 
 def kill(options: argparse.Namespace) -> int:
@@ -96,7 +96,7 @@ def kill(options: argparse.Namespace) -> int:
         reason = pid.wait(KILL_SECONDS)
     except TimeoutError as error:
         raise CommandError(f"{one.title} <{one.id}> has not ended within {KILL_SECONDS:g} s") from error
-    return _ended(options, directory, one, reason, "killed")
+    return _ended(options, directory, one, reason)
 
 
 def _find(options: argparse.Namespace) -> tuple[NodeDirectory, NodeView, ProcessView]:
@@ -109,7 +109,7 @@ def _find(options: argparse.Namespace) -> tuple[NodeDirectory, NodeView, Process
     return directory, view, one
 
 
-def _ended(options: argparse.Namespace, directory: NodeDirectory, one: ProcessView, reason: Any, verb: str) -> int:
+def _ended(options: argparse.Namespace, directory: NodeDirectory, one: ProcessView, reason: Any) -> int:
     """Say what came of it; the name tells whether the supervisor is bringing the process back."""
     owner = names.owner_of(directory, one.name) if one.name else None
     returns = isinstance(owner, ComingBack) or (owner is not None and getattr(owner, "id", one.id) != one.id)
@@ -118,5 +118,5 @@ def _ended(options: argparse.Namespace, directory: NodeDirectory, one: ProcessVi
         output.print_json(facts)
     else:
         tail = "; its supervisor starts it again" if returns else ""
-        print(f"{one.title} <{one.id}> {verb}: {describe(reason)}{tail}")
+        print(f"{one.title} <{one.id}> ended: {describe(reason)}{tail}")
     return DONE

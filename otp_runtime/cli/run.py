@@ -180,16 +180,26 @@ def _up_line(app: str) -> str:
 
 def _wait(roots: list[Pid]) -> int:
     """Wait until all roots have ended; give the exit code."""
+    try:
+        verdict = _watch(roots)
+    except NoNode as error:
+        verdict = f"the tree is gone with its node: {error}"
+    if verdict is None:
+        _say("the application has ended")
+        return DONE
+    print(f"otp: {verdict}", file=sys.stderr, flush=True)
+    return GAVE_UP
+
+
+def _watch(roots: list[Pid]) -> str | None:
+    """Wait until all roots have ended or one gave up; say how it did."""
     waiting = {process.monitor_started(pid): pid for pid in roots}
     while waiting:
         down = process.receive(lambda message: isinstance(message, Down) and message.ref in waiting)
-        pid = waiting.pop(down.ref)
-        verdict = _verdict(pid, down.reason)
+        verdict = _verdict(waiting.pop(down.ref), down.reason)
         if verdict is not None:
-            print(f"otp: {verdict}", file=sys.stderr, flush=True)
-            return GAVE_UP
-    _say("the application has ended")
-    return DONE
+            return verdict
+    return None
 
 
 def _verdict(pid: Pid, reason: Any) -> str | None:

@@ -194,9 +194,9 @@ class NodeDirectory:
         for path in (self.mailbox(process_id), self.lane(process_id)):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-        for name in os.listdir(f"{self._root}/seg"):
-            if name.startswith(f"{process_id}."):
-                with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(f"{self._root}/seg"):
+                if name.startswith(f"{process_id}."):
                     os.unlink(f"{self._root}/seg/{name}")
 
     def receivers_of_segments(self, sender: int) -> set[int]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import struct
 from typing import Final
 
@@ -169,12 +170,15 @@ class Unframer:
 
     def _read_segment(self, data: bytes) -> bytes:
         name = data.decode("ascii", errors="replace")
-        if "/" in name:
+        if "/" in name or not name[:1].isdigit():
             return b""
         path = f"{self.segments}/{name}"
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except (OSError, ValueError):
+            return b""
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
             return b""
         with open(fd, "rb", buffering=0) as file:
             payload = file.readall()

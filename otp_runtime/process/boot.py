@@ -141,7 +141,6 @@ def run_child(
         context = Context(node, identity.id, box, is_program=False, parent=job.parent)
         current.enter(node)
         current.become(context)
-        context.interrupts = True
         _listen_to_signals(context, reaper)
         boot = Boot(node, boot_fd)
         reason = _live(context, boot, job, serve_supervisor)
@@ -243,12 +242,16 @@ def _live(context: Context, boot: Boot, job: Job, serve_supervisor: Callable[...
         if job.mode == "plain":
             context.box.set_flag(boxes.READY, boxes.PLAIN)
             boot.say("ok")
-            function, args, kwargs = context.node.unseal(job.body)
+        function, args, kwargs = context.node.unseal(job.body)
+        # only from here on may an exit signal interrupt: an import that it tore would raise anything
+        context.interrupts = True
+        if context.doomed is not None:
+            return context.doomed[0]
+        if job.mode == "plain":
             function(*args, **kwargs)
             return "normal"
         slot = Slot()
         try:
-            function, args, kwargs = context.node.unseal(job.body)
             result = function(*args, **kwargs)
         except Become as server:
             run = server.run
@@ -273,7 +276,8 @@ def _live(context: Context, boot: Boot, job: Job, serve_supervisor: Callable[...
 
 def reason_of(error: BaseException, context: Context) -> Any:
     """Translate what unwound a process into its exit reason."""
-    if context.doomed is not None and isinstance(error, ExitSignal):
+    if context.doomed is not None:
+        # whatever it raised on its way out
         return context.doomed[0]
     match error:
         case ExitSignal(reason=reason) | ExitWith(reason=reason) | BadReturn(reason=reason):

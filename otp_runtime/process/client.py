@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from otp_runtime.core import messages as wire
-from otp_runtime.errors import CallingSelf, CallTimeout, CodecError, MailboxFull, NoNode, ServerDown
+from otp_runtime.errors import CallingSelf, CallTimeout, MailboxFull, NoNode, ServerDown
 from otp_runtime.host import pipe, poller
 from otp_runtime.process import names
 from otp_runtime.process.context import Context, ExitSignal, Slot
@@ -49,7 +49,7 @@ def request(server: Any, message: Any, timeout: float | None, kind: int = wire.C
         raise CallingSelf(server, message, 0.0)
     slot = Slot(peer)
     serial = context.next_serial()
-    payload = _encode(context, kind, serial, message)
+    payload = context.encode_with([kind, context.id, serial, message], message, "request")
     context.pending[serial] = slot
     try:
         if not (len(payload) <= pipe.PAYLOAD_MAX and not peer.outbox and peer.try_write(pipe.whole(payload))):
@@ -60,14 +60,6 @@ def request(server: Any, message: Any, timeout: float | None, kind: int = wire.C
     if slot.done and slot.failure is None and slot.how == wire.VALUE:
         return slot.value
     return _failed(slot, server, message, started)
-
-
-def _encode(context: Context, kind: int, serial: int, message: Any) -> bytes:
-    try:
-        return context.codec.encode([kind, context.id, serial, message])
-    except CodecError:
-        context.codec.encode(message, "request")
-        raise
 
 
 def _transmit(

@@ -140,6 +140,10 @@ class _SignOff:
 
 def sign_off(context: Context) -> None:
     """End the process that a thread was."""
+    if not os.path.exists(context.directory.log):
+        # the node ended first: nothing is left to sign off from
+        context.close()
+        return
     if context.box.name:
         names.unregister(context.directory, context.box.name, Held(context.id))
     context.box.judge(context.codec.encode("normal"), f"{context.directory.box(context.id)}.verdict")

@@ -115,15 +115,16 @@ class Launcher:
             return
         self._fork(job, (caller, serial))
 
-    def _load_dill(self) -> None:
+    def _load_dill(self, job: Job) -> None:
         """Load the pickler of functions once here, not in every child, when this node ships any by value."""
-        if not self._has_dill and os.listdir(self.context.directory.path / "defs"):
+        by_value = shipping.needs_dill(job.body) or os.listdir(self.context.directory.path / "defs")
+        if not self._has_dill and by_value:
             self._has_dill = True
             shipping.load_dill()
             gc.freeze()
 
     def _fork(self, job: Job, asker: tuple[int, int]) -> None:
-        self._load_dill()
+        self._load_dill(job)
         child = self.offspring.start(job)
         if isinstance(child, Crash):
             self._answer(*asker, ["error", child])

@@ -322,6 +322,7 @@ def ask_launcher(request: Any, timeout: float | None) -> Any:
     context = current.current()
     peer = context.peer(LAUNCHER_ID)
     if peer is None:
+        context.node.gone = not os.path.exists(context.directory.log)
         raise NoNode(context.node.name, "its launcher is dead")
     deadline = None if timeout is None else poller.now() + timeout
     slot = Slot(peer)

@@ -33,6 +33,7 @@ class Peer:
         "box",
         "fd",
         "id",
+        "is_reachable",
         "lane_fd",
         "limit",
         "linked",
@@ -57,6 +58,7 @@ class Peer:
         self.limit = box.mailbox_limit
         self.outbox: collections.deque[bytes] = collections.deque()
         self.aborting = False
+        self.is_reachable = True
         self.linked = False
         self.monitors: dict[Ref, Any] = {}
         self.waiters: list[Any] = []
@@ -136,7 +138,9 @@ def open_peer(directory: NodeDirectory, pid: Pid, me: int) -> Peer | None:
         os.close(pidfd)
         box.close()
         return None
-    return Peer(pid, box, fd if fd >= 0 else _nowhere(), pidfd)
+    peer = Peer(pid, box, fd if fd >= 0 else _nowhere(), pidfd)
+    peer.is_reachable = fd >= 0
+    return peer
 
 
 def _is_born(box: Box) -> bool:

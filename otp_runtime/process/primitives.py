@@ -78,7 +78,7 @@ def send(dest: Any, message: Any, timeout: float | None = 5.0) -> None:
     up to `timeout` seconds, then raises `MailboxFull`. A term that cannot be encoded is `CodecError`, here.
     """
     context = current()
-    payload = context.codec.encode([wire.SEND, message], "message")
+    payload = context.encode_with([wire.SEND, message], message, "message")
     peer = reach(context, dest)
     if peer is not None:
         deliver(context, peer, payload, timeout)
@@ -306,20 +306,21 @@ def send_after(dest: Any, message: Any, seconds: float) -> Timer:
     if type(dest) is Pid and dest == context.pid:
         context.arm_timer(timer.owner, timer.serial, timer.due, message)
     elif type(dest) is Pid:
-        payload = context.codec.encode([wire.TIMER, timer.owner, timer.serial, timer.due, message], "message")
+        envelope = [wire.TIMER, timer.owner, timer.serial, timer.due, message]
+        payload = context.encode_with(envelope, message, "message")
         peer = _local_peer(context, dest)
         if peer is not None:
             context.transmit(peer, payload, None)
     else:
-        request = ["send_later", dest, timer.due, timer.serial, timer.owner, message]
-        _cast_launcher(context, request)
+        context.codec.encode(message, "message")
+        _cast_launcher(context, ["send_later", dest, timer.due, timer.serial, timer.owner, message])
     return timer
 
 
 def _cast_launcher(context: Context, request: Any) -> None:
     peer = context.peer(LAUNCHER_ID)
     if peer is not None:
-        context.transmit(peer, context.codec.encode([wire.CAST, request], "message"), None)
+        context.transmit(peer, context.codec.encode([wire.CAST, request]), None)
 
 
 def cancel_timer(timer: Timer) -> float | None:

@@ -12,7 +12,7 @@ import errno
 import resource
 from typing import TYPE_CHECKING, Any
 
-from otp_runtime.errors import MailboxFull
+from otp_runtime.errors import CodecError, MailboxFull
 from otp_runtime.host import box as boxes
 from otp_runtime.host import pipe, poller
 from otp_runtime.process.peers import Peer, frames_for, open_peer
@@ -85,7 +85,9 @@ class Sending(abc.ABC):
             self._forget_idle_peers()
         self.peers[process_id] = opened
         self.poller.watch(opened.pidfd, poller.READABLE, lambda _events: self._on_death(opened))
-        if opened.box.kind == boxes.KIND_THREAD:
+        if not opened.is_reachable:
+            self._on_death(opened)
+        elif opened.box.kind == boxes.KIND_THREAD:
             # a thread has no pidfd of its own: its mailbox losing its reader only wakes, the box then tells
             self.poller.watch(opened.fd, 0, lambda events: self._on_thread_end(opened, events))
         return opened
@@ -115,9 +117,13 @@ class Sending(abc.ABC):
 
     # -- sending --------------------------------------------------------------------------------------------
 
-    def encode(self, kind: int, *fields: Any) -> bytes:
-        """Encode an envelope of small, known fields."""
-        return self.codec.encode([kind, *fields])
+    def encode_with(self, envelope: list[Any], term: Any, what: str) -> bytes:
+        """Encode an envelope; a `CodecError` names the path inside the user's `term`, whose root is `what`."""
+        try:
+            return self.codec.encode(envelope)
+        except CodecError:
+            self.codec.encode(term, what)
+            raise
 
     def transmit(self, peer: Peer, payload: bytes, deadline: float | None, *, policy: int = 0) -> None:
         """Write a payload to a peer, waiting for room until `deadline`; raises `MailboxFull`.
@@ -197,7 +203,7 @@ class Sending(abc.ABC):
             self._watch_mailbox_of(peer, poller.WRITABLE)
 
     def _watch_mailbox_of(self, peer: Peer, events: int) -> None:
-        if peer.fd < 0:
+        if peer.fd < 0 or not peer.is_reachable:
             return
         if peer.box.kind == boxes.KIND_THREAD:
             self.poller.watch(peer.fd, events, lambda happened: self._on_thread_end(peer, happened))

@@ -129,11 +129,12 @@ class Shipper:
 
     def _dump_by_dill(self, thing: Any) -> bytes:
         pickler_class = _dill_pickler()
-        file = io.BytesIO()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            pickler_class(file, self).dump(thing)
-        return file.getvalue()
+            # dill follows the globals of a closure that calls itself for ever; then it takes them all
+            with contextlib.suppress(RecursionError):
+                return _dumped(pickler_class, self, thing, recurse=True)
+            return _dumped(pickler_class, self, thing, recurse=False)
 
     def load(self, data: bytes) -> Any:
         """Unpickle what `dump` gave."""
@@ -194,6 +195,17 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
+def _dumped(pickler_class: Any, shipper: Shipper, thing: Any, *, recurse: bool) -> bytes:
+    file = io.BytesIO()
+    pickler_class(file, shipper, recurse=recurse).dump(thing)
+    return file.getvalue()
+
+
+def needs_dill(sealed: bytes) -> bool:
+    """Say whether something sealed carries functions by value."""
+    return b"dill" in sealed
+
+
 def load_dill() -> None:
     """Import the slow pickler ahead: a fork then inherits it."""
     _dill_pickler()
@@ -207,8 +219,8 @@ def _dill_pickler() -> Any:
     from multiprocess.reduction import ForkingPickler
 
     class DillPickler(ForkingPickler):  # type: ignore[misc]
-        def __init__(self, file: io.BytesIO, shipper: Shipper) -> None:
-            super().__init__(file, protocol=5, recurse=True)
+        def __init__(self, file: io.BytesIO, shipper: Shipper, *, recurse: bool) -> None:
+            super().__init__(file, protocol=5, recurse=recurse)
             self._shipper = shipper
 
         def persistent_id(self, obj: Any) -> Any:

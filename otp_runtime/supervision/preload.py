@@ -44,9 +44,9 @@ def preload(names: Iterable[str]) -> None:
                 importlib.import_module(name)
 
 
-def preload_dill(directory: str) -> None:
+def preload_dill(directory: str, sealed: Iterable[Any]) -> None:
     """Load the pickler of functions once here, not in every child, when this node ships any by value."""
-    if os.listdir(directory):
+    if os.listdir(directory) or any(isinstance(start, bytes) and shipping.needs_dill(start) for start in sealed):
         shipping.load_dill()
 
 

@@ -285,7 +285,7 @@ def serve(context: Context, boot: Boot, data: dict[str, Any]) -> Any:
             boot.say("error", ("already_started", error.pid))
             return "normal"
     specs = tuple(data["specs"])
-    preload.preload_dill(f"{context.directory.path}/defs")
+    preload.preload_dill(f"{context.directory.path}/defs", (spec.start for spec in specs))
     preload.preload(name for spec in specs for name in spec.preload)
     performer = Performer(context, core.initial(data["flags"], specs), job_of_children(context), serve)
     performer.feed(core.Begin())

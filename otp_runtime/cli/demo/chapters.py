@@ -200,7 +200,7 @@ def _die_once(story: Story, way: str, break_it: Callable[[Pid], None], is_expect
     story.line("")
     story.say(f"{story.paint(way, 'bold')}")
     report = story.hear("counter").get("counter")
-    story.claim(f"reported once, with its reason: {describe(reason)}", is_expected(reason) and _tells(report, reason))
+    story.claim(f"reported, with its reason: {describe(reason)}", is_expected(reason) and _tells(report, reason))
     _claim_back(story, old, old_os_pid, value, took)
 
 
