@@ -143,7 +143,9 @@ class NoNode(StartError):
 
     def __str__(self) -> str:
         who = "no node" if self.node is None else f"no node {_show(self.node)}"
-        return who if self.reason is None else f"{who}: {_say(self.reason)}"
+        if self.reason is None:
+            return who
+        return f"{who}: {self.reason if isinstance(self.reason, str) else _say(self.reason)}"
 
 
 # -- calling ------------------------------------------------------------------------------------

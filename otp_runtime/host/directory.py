@@ -93,12 +93,13 @@ class NodeDirectory:
         """Name the directory; `create` makes it."""
         self.path = Path(path)
         self._root = str(path)
-        self._lock_fd = -1
+        self._inode = 0
 
     def create(self) -> None:
         """Make the directory and its parts; raises `FileExistsError` when it is there."""
         try:
             self.path.mkdir(mode=0o700)
+            self.identify()
             for name in SUBDIRECTORIES:
                 (self.path / name).mkdir(mode=0o700)
             fd = os.open(f"{self._root}/next_id", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
@@ -113,9 +114,22 @@ class NodeDirectory:
             msg = f"cannot make {self.path}: {error.strerror}; set OTP_RUNTIME_DIR to a directory with room"
             raise DirectoryUnusable(error.errno, msg) from error
 
+    def is_nodes(self) -> bool:
+        """Say whether this is a node's directory, and not something of somebody else's in its place."""
+        return (self.path / "names").is_dir()
+
+    def identify(self) -> None:
+        """Remember which directory this is: `remove` then spares another one of the same name."""
+        with contextlib.suppress(FileNotFoundError):
+            self._inode = os.stat(self._root).st_ino
+
     def remove(self) -> None:
-        """Remove the directory and all in it."""
-        shutil.rmtree(self._root, ignore_errors=True)
+        """Remove the directory and all in it, unless it was replaced by another node's."""
+        grave = f"{self._root}.gone-{os.getpid()}"
+        with contextlib.suppress(OSError):
+            if self._inode in {0, os.stat(self._root).st_ino}:
+                os.rename(self._root, grave)
+        shutil.rmtree(grave, ignore_errors=True)
 
     def box(self, process_id: int) -> str:
         """Give the path of a process's black box."""

@@ -35,6 +35,7 @@ def main(argv: list[str]) -> int:
     """
     path, program_pid, program_start, launcher_entry, supervisor_entry = argv
     directory = NodeDirectory(path)
+    directory.identify()
     lock = os.open(f"{path}/guard", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
     kernel.become_subreaper()

@@ -233,6 +233,12 @@ def log(directory: NodeDirectory, record: Death) -> None:
     )
 
 
+def _restart_text(n: int, of: int, seconds: float) -> str:
+    if n > of:
+        return f"end number {n} within {seconds:g} s, and {of} restarts are allowed: it gives up"
+    return f"restart {n} of {of} in {seconds:g} s"
+
+
 def text_of(record: Death) -> str:
     """Say a death in lines for people."""
     verb = {"start_error": "did not start", "shutdown_error": "did not stop as asked", "shutdown": "gives up"}.get(
@@ -242,7 +248,7 @@ def text_of(record: Death) -> str:
     if record.supervisor:
         line = f"  supervisor {record.supervisor}"
         if record.restart:
-            line += f": restart {record.restart['n']} of {record.restart['of']} in {record.restart['seconds']:g} s"
+            line += f": {_restart_text(**record.restart)}"
         if record.strategy and record.siblings:
             line += f" ({record.strategy}, with {', '.join(record.siblings)})"
         lines.append(line)

@@ -169,6 +169,9 @@ class Launcher:
             )
             self._fork(job, asker)
             return
+        if outcome is not None and outcome[0] == "ok":
+            # it started and died before its word was read
+            outcome = ["ok", child.pid]
         if outcome is None:
             assert child.box is not None
             verdict = self.context.codec.decode(child.box.verdict("") or self.context.codec.encode("killed"))
@@ -266,6 +269,7 @@ def main(directory_path: str, guard: kernel.OsProcess, lifeline: int, serve_supe
     try:
         kernel.become_subreaper()
         directory = NodeDirectory(directory_path)
+        directory.identify()
         name, incarnation, owner = _settle(directory)
         node = NodeHandle(directory, name, incarnation)
         directory.make_mailbox(LAUNCHER_ID)

@@ -103,8 +103,9 @@ def _start(name: str | None) -> NodeHandle:
 def _sweep(base: Path) -> None:
     """Remove what nodes left behind whose program, guard and launcher were all killed at once."""
     for entry in os.listdir(base):
-        if name_of(entry) is not None and not _is_guarded(NodeDirectory(base / entry)):
-            NodeDirectory(base / entry).remove()
+        directory = NodeDirectory(base / entry)
+        if name_of(entry) is not None and directory.is_nodes() and not _is_guarded(directory):
+            directory.remove()
 
 
 def _make_directory(directory: NodeDirectory, full: str) -> None:

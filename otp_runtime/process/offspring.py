@@ -258,6 +258,9 @@ class Offspring:
         self._by_os_pid.pop(child.os_process.pid, None)
         self._read_boot_pipe(child)
         self._close_boot_pipe(child)
+        if child.outcome is None and child.box is not None and child.box.flag(boxes.READY):
+            # killed between being ready and saying so
+            child.outcome = ["ok"]
         if child.limit is not None:
             child.limit.cancel()
         self._take_in_orphans(child)
