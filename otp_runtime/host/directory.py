@@ -109,7 +109,10 @@ class NodeDirectory:
             finally:
                 os.close(fd)
         except OSError as error:
-            if isinstance(error, FileExistsError | DirectoryUnusable):
+            if isinstance(error, FileExistsError):
+                raise
+            self.remove()
+            if isinstance(error, DirectoryUnusable):
                 raise
             msg = f"cannot make {self.path}: {error.strerror}; set OTP_RUNTIME_DIR to a directory with room"
             raise DirectoryUnusable(error.errno, msg) from error

@@ -214,7 +214,8 @@ def _await_change(
 ) -> None:
     """Wait a moment for a name to change hands; raises when nobody is bringing it back or time is up."""
     if isinstance(owner, ComingBack):
-        if context.peer(owner.supervisor) is None:
+        # a supervisor that died itself has handed the name on, or freed it, before it is judged
+        if not _is_alive(context.directory, owner.supervisor) and owner_of(context.directory, name) == owner:
             raise _nobody(context, name, request)
     elif isinstance(owner, Held) and not _is_alive(context.directory, owner.id):
         # its reaper frees the name before it judges: the link was left by nobody we know
@@ -239,5 +240,5 @@ def is_coming_back(context: Context, name: str) -> bool:
     """Say whether somebody is bringing back the process that had `name`."""
     owner = owner_of(context.directory, name)
     if isinstance(owner, ComingBack):
-        return context.peer(owner.supervisor) is not None
+        return _is_alive(context.directory, owner.supervisor)
     return owner is not None

@@ -84,7 +84,12 @@ def _start(name: str | None) -> NodeHandle:
         _sweep(base)
         directory = NodeDirectory(base / file_name_of(full))
         _make_directory(directory, full)
-        handle, main_context = _prepare(directory, full)
+        try:
+            handle, main_context = _prepare(directory, full)
+        except BaseException:
+            current.enter(None)
+            directory.remove()
+            raise
     except OSError as error:
         raise NoNode(full, str(error) if isinstance(error, DirectoryUnusable) else f"{error}") from error
     try:

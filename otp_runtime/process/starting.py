@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from otp_runtime.errors import AlreadyStarted, InitFailed, NoNode, StartTimeout
 from otp_runtime.process import node
 from otp_runtime.process.current import current
+from otp_runtime.process.handle import LAUNCHER_ID
 from otp_runtime.process.job import Job
 from otp_runtime.terms.pid import Pid
 
@@ -42,7 +43,7 @@ def start_job(
     if body is None:
         assert function is not None
         body = context.node.seal(function, args, kwargs, label)
-    parent = context.node.program or context.id
+    parent = (context.node.program or context.id) if link else LAUNCHER_ID
     job = Job(
         mode=mode,
         body=body,
