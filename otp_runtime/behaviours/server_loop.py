@@ -13,6 +13,7 @@ One callback at a time. With any `async def` callback the same loop runs inside 
 from __future__ import annotations
 
 import asyncio
+import collections
 import inspect
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
     from otp_runtime.process.boot import Boot
     from otp_runtime.process.context import Context
 
-MAILBOX_BYTES = 64 * 1024 * 1024
-"""What a server may have read from its mailbox and not handled, before senders find it full."""
-
 CALLBACKS = (
     "init",
     "handle_call",
@@ -54,6 +52,9 @@ _ALLOWED = {
     "handle_info": "NoReply(state) or Stop(reason, state)",
     "handle_continue": "NoReply(state) or Stop(reason, state)",
 }
+
+LOOK_SECONDS = 0.001
+"""How long a server with messages to handle may leave its control lane, or deaths and timers, unlooked at."""
 
 
 class _End(BaseException):
@@ -79,11 +80,12 @@ class ServerLoop:
         self.continue_: Any = MISSING
         self.handled = 0
         self.suspended = False
-        self.set_aside: list[tuple[bytes, wire.Envelope]] = []
+        self.set_aside: collections.deque[tuple[bytes, wire.Envelope]] = collections.deque()
         self.message: wire.Envelope | None = None
         self.last_reply: tuple[wire.Envelope, Any] | None = None
         self._failure: BaseException | None = None
         self._wake: asyncio.Event
+        self._look_due = self._lane_due = 0.0
         self.is_async = any(inspect.iscoroutinefunction(getattr(server, name, None)) for name in CALLBACKS)
 
     # -- birth ----------------------------------------------------------------------------------------------
@@ -149,6 +151,9 @@ class ServerLoop:
                 term, self.continue_ = self.continue_, MISSING
                 self._run("handle_continue", (term, self.state), b"", [wire.SEND, ("continue", term)])
                 continue
+            if context.inbox and (now := poller.now()) >= self._lane_due:
+                self._lane_due = now + LOOK_SECONDS
+                context.read_lane()
             if context.doomed is not None:
                 raise self._doomed()
             entry = self._next()
@@ -164,7 +169,7 @@ class ServerLoop:
         if self.suspended:
             return self._next_system()
         if self.set_aside and not self._is_urgent():
-            return self.set_aside.pop(0)
+            return self.set_aside.popleft()
         if not context.inbox:
             return None
         return context.next_message()
@@ -195,12 +200,9 @@ class ServerLoop:
             chunk = read(context.fd, pipe.READ_SIZE)
             if chunk is not None:
                 context.feed(chunk)
+                self._look_around()
             else:
-                left = None if deadline is None else max(0.0, deadline - poller.now())
-                try:
-                    context.pump(left)
-                except ExitSignal:
-                    raise self._doomed() from None
+                self._pump(None if deadline is None else max(0.0, deadline - poller.now()))
             entry = self._next()
             if entry is not None:
                 self.box.set_flag(boxes.HIBERNATING, 0)
@@ -209,6 +211,19 @@ class ServerLoop:
                 context.drain()
                 entry = self._next()
                 return entry if entry is not None else (b"", [wire.SEND, "timeout"])
+
+    def _look_around(self) -> None:
+        """Under a flood of messages, see to deaths and timers now and then."""
+        now = poller.now()
+        if now >= self._look_due:
+            self._look_due = now + LOOK_SECONDS
+            self._pump(0)
+
+    def _pump(self, timeout: float | None) -> None:
+        try:
+            self.context.pump(timeout)
+        except ExitSignal:
+            raise self._doomed() from None
 
     def _hibernate(self) -> None:
         import gc
@@ -544,5 +559,4 @@ def _run_server(context: Context, boot: Boot, cls: type, arg: Any, name: Any, op
     context.box.label = cls.__qualname__
     overflow = options.get("overflow", "block")
     context.box.set_flag(boxes.OVERFLOW, boxes.OVERFLOW_POLICIES.index(overflow))
-    context.box.mailbox_limit = MAILBOX_BYTES
     return ServerLoop(context, cls(), options).run(boot, name, arg)

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from otp_runtime.process.handle import NodeHandle
 
 
+MAILBOX_BYTES = 64 * 1024 * 1024
+"""What a process may have read from its mailbox and not handled, before senders find it full."""
+
+
 class ExitSignal(SystemExit):
     """Unwinds a process that was sent an exit signal. Private: a program never raises or catches it.
 
@@ -88,6 +92,7 @@ class Context(Sending):
         super().__init__(node, process_id, box)
         self.parent = parent
         self.is_program = is_program
+        box.mailbox_limit = MAILBOX_BYTES
         self.trap_exit = is_program
         box.set_flag(boxes.TRAP_EXIT, int(is_program))
         self.inbox: collections.deque[tuple[bytes, wire.Envelope]] = collections.deque()

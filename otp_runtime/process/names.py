@@ -222,6 +222,8 @@ def _await_change(
         if owner_of(context.directory, name) == owner:
             unregister(context.directory, name, owner)
         return
+    if not os.path.exists(context.directory.log):
+        raise _nobody(context, name, request)
     left = None if deadline is None else deadline - poller.now()
     if left is not None and left <= 0:
         raise CallTimeout(name, request, None, detail="its supervisor is still restarting it")

@@ -326,7 +326,7 @@ class Offspring:
         coming_back = False if child.job is None else self._on_death(child, reason)
         self._free_names(child, coming_back)
         self.directory.forget_mailbox(child.id)
-        self._sweep_segments(child)
+        sweep_segments(self.context, child.id)
         if child.box.flag(boxes.THREADS):
             judge_threads(self.context, child.os_process, reason, besides=child.id)
         self._judge(child, reason)
@@ -334,13 +334,6 @@ class Offspring:
             child.words["gone"]()
         else:
             self._reaped.append(child)
-
-    def _sweep_segments(self, dead: Child) -> None:
-        """Have the receivers of the dead's large terms drop those that no frame names: it was killed in between."""
-        for receiver in self.directory.receivers_of_segments(dead.id):
-            peer = self.context.peer(receiver)
-            if peer is not None and receiver not in self.context.dying:
-                self.context.post_frame(peer, pipe.abort(dead.id, LAST_SEGMENT))
 
     def take_reaped(self) -> list[Child]:
         """Give the children whose deaths were judged since the last call: now the owner may act."""
@@ -434,6 +427,14 @@ class Offspring:
                 os.unlink(f"{self.directory.box(oldest)}.verdict")
 
 
+def sweep_segments(context: Context, dead: int) -> None:
+    """Have the receivers of a dead process's large terms drop those that no frame names: it was killed in between."""
+    for receiver in context.directory.receivers_of_segments(dead):
+        peer = context.peer(receiver)
+        if peer is not None and receiver not in context.dying:
+            context.post_frame(peer, pipe.abort(dead, LAST_SEGMENT))
+
+
 def judge_threads(context: Context, process: kernel.OsProcess, reason: Any, besides: int = 0) -> None:
     """Write the verdict of every thread of an OS process that died, and free their names."""
     directory = context.directory
@@ -445,6 +446,7 @@ def judge_threads(context: Context, process: kernel.OsProcess, reason: Any, besi
             if box.name:
                 names.unregister(directory, box.name, Held(process_id))
             directory.forget_mailbox(process_id)
+            sweep_segments(context, process_id)
             box.judge(context.codec.encode(reason), f"{directory.box(process_id)}.verdict")
         box.close()
 
