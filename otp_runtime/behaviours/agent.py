@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from otp_runtime.behaviours import gen
 from otp_runtime.behaviours.gen_server import GenServer
@@ -25,6 +25,8 @@ V = TypeVar("V")
 
 class _AgentServer(GenServer[Any]):
     """The agent's process."""
+
+    _label: ClassVar[str] = "Agent"
 
     def init(self, fun: Callable[[], Any], /) -> Any:
         return fun()
@@ -49,9 +51,6 @@ class _AgentServer(GenServer[Any]):
                 return NoReply(fun(state))
             case _:
                 return super().handle_cast(request, state)
-
-
-_AgentServer.__qualname__ = "Agent"
 
 
 class Agent:
@@ -93,6 +92,8 @@ class Agent:
     ) -> ChildSpec:
         """Say how a supervisor starts this agent. `id` defaults to the local `name`, else "Agent"."""
         options = {} if timeout is None else {"timeout": timeout}
+        if id is None:
+            id = name if isinstance(name, str) else "Agent"
         return _AgentServer.child_spec(
             fun, id=id, restart=restart, shutdown=shutdown, significant=significant, name=name, **options
         )

@@ -150,7 +150,7 @@ class GenServer(Generic[S]):
             server_loop.serve,
             (cls, arg, name, settings),
             {},
-            label=cls.__qualname__,
+            label=server_loop.label_of(cls),
             link=link,
             timeout=timeout,
             name=name if isinstance(name, str) else "",

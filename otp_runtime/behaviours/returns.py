@@ -22,7 +22,7 @@ class Missing(enum.Enum):
 MISSING: Final = Missing.MISSING
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Ok(Generic[S]):
     """From `init`: the state, and what comes next.
 
@@ -36,7 +36,7 @@ class Ok(Generic[S]):
     hibernate: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Reply(Generic[V, S]):
     """From `handle_call`: reply `value` to the caller, go on with `state`. Other fields as in `Ok`.
 
@@ -55,7 +55,7 @@ class Reply(Generic[V, S]):
         return RaiseInCaller(exception, state)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class RaiseInCaller:
     """See `Reply.error`."""
 
@@ -66,7 +66,7 @@ class RaiseInCaller:
     hibernate: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class NoReply(Generic[S]):
     """Go on with `state`; a caller, if any, is answered later by `GenServer.reply`. Other fields as in `Ok`."""
 
@@ -76,7 +76,7 @@ class NoReply(Generic[S]):
     hibernate: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Stop(Generic[S]):
     """End the server with `reason`: `terminate` runs, then `reply` (if given) is sent, then the process ends.
 
@@ -88,7 +88,7 @@ class Stop(Generic[S]):
     reply: Any = MISSING
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Ignore:
     """From `init`: do not start; `start_link` gives None."""
 

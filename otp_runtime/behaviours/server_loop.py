@@ -160,6 +160,9 @@ class ServerLoop:
             if entry is None:
                 entry = self._wait()
             payload, envelope = entry
+            if envelope[0] == wire.CAST:
+                self._run("handle_cast", (envelope[1], self.state), payload, envelope)
+                continue
             prepared = self._prepare(envelope)
             if prepared is not None:
                 self._run(prepared[0], prepared[1], payload, envelope)
@@ -192,7 +195,8 @@ class ServerLoop:
         context = self.context
         deadline = None if self.timeout is None or self.suspended else poller.now() + self.timeout
         read = context.spinner.read
-        if self.hibernating:
+        hibernated = self.hibernating
+        if hibernated:
             self._hibernate()
         while True:
             if context.doomed is not None:
@@ -205,7 +209,8 @@ class ServerLoop:
                 self._pump(None if deadline is None else max(0.0, deadline - poller.now()))
             entry = self._next()
             if entry is not None:
-                self.box.set_flag(boxes.HIBERNATING, 0)
+                if hibernated:
+                    self.box.set_flag(boxes.HIBERNATING, 0)
                 return entry
             if deadline is not None and poller.now() >= deadline:
                 context.drain()
@@ -306,7 +311,10 @@ class ServerLoop:
         kind = type(result)
         if kind is Reply and name == "handle_call":
             self.state = result.state
-            self._reply(envelope, wire.VALUE, result.value)
+            try:
+                send_reply(self.context, envelope[1], envelope[2], wire.VALUE, result.value)
+            except CodecError:
+                self._reply(envelope, wire.VALUE, result.value)
         elif kind is NoReply:
             self.state = result.state
         elif kind is Stop:
@@ -550,13 +558,18 @@ def _shown(value: Any) -> str:
         return f"(repr raised {error!r})"
 
 
+def label_of(cls: type) -> str:
+    """Say what runs in a process of this class, for people."""
+    return str(getattr(cls, "_label", None) or cls.__qualname__)
+
+
 def serve(cls: type, arg: Any, name: Any, options: dict[str, Any]) -> Any:
     """Turn this new process into a server of class `cls`: raises to unwind the start function."""
     raise booting.Become(lambda context, boot: _run_server(context, boot, cls, arg, name, options))
 
 
 def _run_server(context: Context, boot: Boot, cls: type, arg: Any, name: Any, options: dict[str, Any]) -> Any:
-    context.box.label = cls.__qualname__
+    context.box.label = label_of(cls)
     overflow = options.get("overflow", "block")
     context.box.set_flag(boxes.OVERFLOW, boxes.OVERFLOW_POLICIES.index(overflow))
     return ServerLoop(context, cls(), options).run(boot, name, arg)

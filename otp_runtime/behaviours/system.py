@@ -62,7 +62,7 @@ def change_code(server: ServerRef, old_vsn: Any = None, extra: Any = None, timeo
 
 
 def terminate(server: ServerRef, reason: Any = "normal", timeout: float | None = 5.0) -> None:
-    """Order the server to end with `reason`; its `terminate` runs after this returned. `GenServer.stop` waits for it."""
+    """Order the server to end with `reason`, and go on; its `terminate` runs. `GenServer.stop` waits for the end."""
     _ask(server, ("terminate", reason), timeout)
 
 

@@ -130,6 +130,7 @@ from otp_runtime.core.supervisor_state import (
     child_of,
     find_child,
     is_coming_back,
+    is_halting,
 )
 from otp_runtime.errors import AlreadyStarted, RuntimeBug, StartFailed
 from otp_runtime.terms.pid import Pid
@@ -182,6 +183,7 @@ __all__ = [
     "child_of",
     "initial",
     "is_coming_back",
+    "is_halting",
     "step",
 ]
 

@@ -39,6 +39,7 @@ __all__ = [
     "child_of",
     "find_child",
     "is_coming_back",
+    "is_halting",
     "is_running",
 ]
 
@@ -175,6 +176,15 @@ def is_coming_back(state: State, child_id: object) -> bool:
     if child.ended is not None:
         return should_restart(child.spec.restart, child.ended.reason)
     return child.pid == "restarting"
+
+
+def is_halting(state: State) -> bool:
+    """Whether the supervisor is on its way out: what becomes of its children's names its own supervisor decides."""
+    match state.phase:
+        case Down() | Busy(goal=Halt()):
+            return True
+        case _:
+            return False
 
 
 def child_of(state: State, pid: Pid) -> Child | None:

@@ -26,6 +26,12 @@ ENDED: Final = select.EPOLLERR | select.EPOLLHUP
 
 SPIN_SECONDS: Final = 50e-6
 SPIN_CREDIT: Final = 8
+SPIN_PAUSE: Final = 16
+CROWDED_SECONDS: Final = 500e-6
+CROWDED_PAUSE_SECONDS: Final = (0.001, 0.1)
+
+_yield = os.sched_yield
+_read = os.read
 
 
 class TimerHandle:
@@ -119,38 +125,57 @@ class Poller:
 class Spinner:
     """Decides when a short spin before the sleep is worth its cost."""
 
-    __slots__ = ("_credit", "_pause")
+    __slots__ = ("_credit", "_crowded", "_not_before", "_pause")
 
     def __init__(self) -> None:
         """Begin with credit: the first wait of a process is often for an answer."""
         self._credit = SPIN_CREDIT
         self._pause = 0
+        self._not_before = 0.0
+        self._crowded = CROWDED_PAUSE_SECONDS[0]
 
     def read(self, fd: int, size: int) -> bytes | None:
-        """Read `fd`, spinning for a moment when it is empty; None when nothing came."""
-        try:
-            return os.read(fd, size)
-        except BlockingIOError:
-            pass
-        if self._credit <= 0:
+        """Read `fd`, spinning for a moment when it is empty; None when nothing came: sleep until it is readable.
+
+        The yield comes before the first read: whoever shares the core then answers meanwhile, and the read finds it.
+        """
+        if self._credit <= 0 and self._pause > 0:
             self._pause -= 1
-            if self._pause > 0:
-                return None
-        until = now() + SPIN_SECONDS
+            return None
+        started = now()
+        if started < self._not_before:
+            return None
+        until = started + SPIN_SECONDS
         while True:
-            os.sched_yield()
+            _yield()
             try:
-                data = os.read(fd, size)
+                data = _read(fd, size)
             except BlockingIOError:
-                if now() > until:
-                    break
-                continue
+                if now() <= until:
+                    continue
+                self._credit -= 1
+                if self._credit <= 0:
+                    self._pause = SPIN_PAUSE
+                self._look_around(now() - started)
+                return None
             self._credit = SPIN_CREDIT
+            spent = now() - started
+            if spent > CROWDED_SECONDS or self._crowded > CROWDED_PAUSE_SECONDS[0]:
+                self._look_around(spent)
             return data
-        self._credit -= 1
-        if self._credit <= 0:
-            self._pause = 16
-        return None
+
+    def _look_around(self, spent: float) -> None:
+        """A yield that took long gave the core to strangers, who kept it for a time slice: sleep for a while instead.
+
+        For longer each time, and for less again after short spins: a core that is always shared is not yielded, and
+        one stranger who passed by costs little.
+        """
+        shortest, longest = CROWDED_PAUSE_SECONDS
+        if spent > CROWDED_SECONDS:
+            self._not_before = now() + self._crowded
+            self._crowded = min(self._crowded * 2, longest)
+        else:
+            self._crowded = max(self._crowded * 0.9, shortest)
 
     def reward(self) -> None:
         """A sleep was short after all: spin again."""

@@ -21,7 +21,7 @@ V = TypeVar("V")
 SHORT_WAIT_SECONDS = 300e-6
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Client(Generic[V]):
     """Who asked: what `handle_call` is given, and `GenServer.reply` takes. Can be sent and kept."""
 

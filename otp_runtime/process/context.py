@@ -53,6 +53,9 @@ class ExitSignal(SystemExit):
         self.reason = reason
 
 
+QUEUED_UNTOLD = 4096
+
+
 class Slot:
     """Where the reply to one request will lie."""
 
@@ -106,6 +109,7 @@ class Context(Sending):
         self.spinner = poller.Spinner()
         self._reading_lane = False
         self._queued = 0
+        self._told = 0
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
         self.fd = os.open(self.directory.mailbox(process_id), flags)
         # a write end of one's own, else the poller sees a hang-up whenever no sender has the mailbox open
@@ -166,8 +170,9 @@ class Context(Sending):
             self._take(payload)
         if unframer.garbage:
             self._count_garbage(unframer)
-        if self._queued:
-            self.box.queued_bytes = self._queued
+        # a lone small message is in hand at once: what looks from outside need not hear of it
+        if self._queued > QUEUED_UNTOLD or len(self.inbox) > 1:
+            self.box.queued_bytes = self._told = self._queued
 
     def _take(self, payload: bytes) -> None:
         try:
@@ -226,8 +231,8 @@ class Context(Sending):
         """Count bytes that left the inbox."""
         self.searched = 0
         self._queued -= len(payload)
-        if not self.inbox:
-            self.box.queued_bytes = 0
+        if self._told and not self.inbox:
+            self.box.queued_bytes = self._told = 0
 
     def enqueue(self, message: Any) -> None:
         """Put a message that the runtime itself made (Down, Exit, a timer's) into the inbox."""

@@ -402,12 +402,6 @@ class Offspring:
             box.close()
         return reaper == supervisor or (reaper > 1 and reaper != process_id and self._descends(reaper, supervisor))
 
-    def free_names_coming_back(self) -> None:
-        """Nobody is brought back any more: free every name that waits for this supervisor."""
-        for name, owner in names.all_names(self.directory).items():
-            if owner == ComingBack(self.context.id):
-                names.unregister(self.directory, name, owner)
-
     def _judge(self, child: Child, reason: Any) -> None:
         assert child.box is not None
         elsewhere = f"{self.directory.box(child.id)}.verdict"

@@ -46,6 +46,9 @@ class Sending(abc.ABC):
 
     def pid_of(self, process_id: int) -> Pid:
         """Give the pid of a process of this node."""
+        known = self.peers.get(process_id)
+        if known is not None:
+            return known.pid
         return Pid(self.node.name, process_id, self.node.incarnation)
 
     def next_serial(self) -> int:

@@ -178,7 +178,7 @@ class Performer:
         if not self._report_now() and is_abnormal(reason):
             # decided later, behind what the supervisor is busy with; `why` can tell already
             keep_record(self.offspring, child, reason, supervisor=self.who())
-        return known is not None and core.is_coming_back(self.state, known.spec.id)
+        return known is not None and self._may_come_back(known.spec.id)
 
     def _start_ended(self, child: Child, reason: Any) -> bool:
         child_id = self._starting.pop(child.id)
@@ -197,7 +197,11 @@ class Performer:
                 self._failed[child_id] = child
                 self.feed(core.ChildStartFailed(child_id, why))
         self._report_now()
-        return core.is_coming_back(self.state, child_id)
+        return self._may_come_back(child_id)
+
+    def _may_come_back(self, child_id: Any) -> bool:
+        """Whether to wait for this child's name: when the supervisor itself ends, that is decided by its reaper."""
+        return core.is_coming_back(self.state, child_id) or core.is_halting(self.state)
 
     def _become_supervisor(self, child_id: Any, child: Child, data: dict[str, Any]) -> None:
         """The start function turned out to start a supervisor: fork it from this process, which is clean."""

@@ -315,7 +315,6 @@ def _loop(context: Context, boot: Boot, performer: Performer) -> Any:
                 context.pump(None)
         if context.doomed is not None:
             return context.doomed[0]
-    performer.offspring.free_names_coming_back()
     reason = performer.ended[0]
     boot.say("error", reason)
     return reason
