@@ -7,12 +7,11 @@
 When `terminate` runs (OTP's rule): on `Stop`, on an exception or a bad return, on `GenServer.stop`, and on an exit
 signal of the parent if the server traps exits. Not when it is killed, not when an untrapped exit signal ends it.
 
-One callback at a time. With any `async def` callback the same loop runs inside one asyncio event loop.
+One callback at a time. With any `async def` callback the loop of `async_loop` runs, inside one asyncio event loop.
 """
 
 from __future__ import annotations
 
-import asyncio
 import collections
 import inspect
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,7 @@ from otp_runtime.errors import AlreadyRegistered, CodecError
 from otp_runtime.host import box as boxes
 from otp_runtime.host import pipe, poller
 from otp_runtime.process import boot as booting
-from otp_runtime.process import bridge, names
+from otp_runtime.process import names
 from otp_runtime.process.client import Client
 from otp_runtime.process.context import ExitSignal
 from otp_runtime.terms.events import Exit
@@ -57,10 +56,19 @@ LOOK_SECONDS = 0.001
 """How long a server with messages to handle may leave its control lane, or deaths and timers, unlooked at."""
 
 
-class _End(BaseException):
+class End(BaseException):
     """Ends the loop with a reason; `terminate` has run or must not."""
 
     def __init__(self, reason: Any) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+class EndAsync(BaseException):
+    """Ends the loop of an async server whose `terminate` must still be awaited."""
+
+    def __init__(self, reason: Any) -> None:
+        """Carry the exit reason."""
         super().__init__()
         self.reason = reason
 
@@ -83,10 +91,7 @@ class ServerLoop:
         self.set_aside: collections.deque[tuple[bytes, wire.Envelope]] = collections.deque()
         self.message: wire.Envelope | None = None
         self.last_reply: tuple[wire.Envelope, Any] | None = None
-        self._failure: BaseException | None = None
-        self._wake: asyncio.Event
         self._look_due = self._lane_due = 0.0
-        self.is_async = any(inspect.iscoroutinefunction(getattr(server, name, None)) for name in CALLBACKS)
 
     # -- birth ----------------------------------------------------------------------------------------------
 
@@ -101,15 +106,17 @@ class ServerLoop:
         if self.options.get("timeout") is not None:
             boot.limit(self.options["timeout"])
         self.context.set_trap_exit(bool(self.server.trap_exit))
-        if self.is_async:
-            return self._run_async(boot, arg)
+        return self.live(boot, arg)
+
+    def live(self, boot: Boot, arg: Any) -> Any:
+        """Run `init` and the loop; give the exit reason."""
         try:
             if not self._start(boot, self.server.init(arg)):
                 return "normal"
             self._loop()
-        except _End as end:
+        except End as end:
             return end.reason
-        except BaseException as error:  # noqa: BLE001 - OTP: what terminate raises is the exit reason
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it ends the server by OTP's rules
             return self._failed_init(boot, error)
 
     def _failed_init(self, boot: Boot, error: BaseException) -> Any:
@@ -129,12 +136,12 @@ class ServerLoop:
                 return False
             case Stop():
                 boot.say("error", result.reason)
-                raise _End(result.reason)
+                raise End(result.reason)
             case Reply() | NoReply() | RaiseInCaller():
                 reason = ("bad_return_value", result)
                 self._warn_bad_return("init", result, "a state, Ok(state, …), Ignore() or Stop(reason)")
                 boot.say("error", reason)
-                raise _End(reason)
+                raise End(reason)
             case _:
                 self.state = result
         self.box.set_flag(boxes.READY)
@@ -262,13 +269,6 @@ class ServerLoop:
         self.message = envelope
         self._answer_system(envelope, *system_messages.handle(self, envelope[3]))
 
-    async def _system_async(self, envelope: wire.Envelope) -> None:
-        self.message = envelope
-        how, value = system_messages.handle(self, envelope[3])
-        if inspect.isawaitable(value):
-            how, value = await value
-        self._answer_system(envelope, how, value)
-
     def _answer_system(self, envelope: wire.Envelope, how: int, value: Any) -> None:
         _kind, caller, serial, request = envelope
         try:
@@ -286,7 +286,7 @@ class ServerLoop:
         result = None
         try:
             result = function()
-        except BaseException as error:  # noqa: BLE001 - OTP: what terminate raises is the exit reason
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it ends the server by OTP's rules
             self._crashed(error)
         self.box.leave_callback()
         return result
@@ -295,7 +295,7 @@ class ServerLoop:
         self._enter(payload, envelope)
         try:
             result = getattr(self.server, name)(*args)
-        except BaseException as error:  # noqa: BLE001 - OTP: what terminate raises is the exit reason
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it ends the server by OTP's rules
             self._crashed(error)
         else:
             self._apply(name, result, envelope)
@@ -365,14 +365,14 @@ class ServerLoop:
         booting.note_words(error)
         self._end(booting.reason_of(error, context))
 
-    def _doomed(self) -> _End:
+    def _doomed(self) -> End:
         """An exit signal that is not trapped ends the server: `terminate` does not run (OTP's rule)."""
         reason = self.context.doomed[0] if self.context.doomed is not None else "killed"
         if reason == "shutdown" and hasattr(self.server, "terminate"):
             name = type(self.server).__qualname__
             text = f"{name} has terminate() but was shut down without it: set trap_exit = True in the class to run it"
             self.context.node.warn_once(f"terminate-{name}", text)
-        return _End(reason)
+        return End(reason)
 
     def _end(self, reason: Any) -> None:
         """Run `terminate`, then leave the loop."""
@@ -380,15 +380,18 @@ class ServerLoop:
             self._note_state(reason)
         terminate = getattr(self.server, "terminate", None)
         if terminate is not None:
-            if inspect.iscoroutinefunction(terminate):
-                raise _EndAsync(reason)
             try:
-                terminate(reason, self.state)
+                self._terminate(terminate, reason)
+            except EndAsync:
+                raise
             except BaseException as error:  # noqa: BLE001 - OTP: what terminate raises is the exit reason
                 booting.note_words(error)
                 reason = booting.reason_of(error, self.context)
         self._say_last_reply()
-        raise _End(reason) from None
+        raise End(reason) from None
+
+    def _terminate(self, terminate: Any, reason: Any) -> None:
+        terminate(reason, self.state)
 
     def _note_state(self, reason: Any) -> None:
         status = {"state": self.state, "message": self.message[-1] if self.message else None, "reason": reason}
@@ -414,142 +417,6 @@ class ServerLoop:
     def _who(self) -> str:
         return f"{self.box.name or self.box.label} {self.context.pid!r}"
 
-    # -- the loop inside an event loop ----------------------------------------------------------------------
-
-    def _run_async(self, boot: Boot, arg: Any) -> Any:
-        loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(loop)
-        loop.set_exception_handler(self._task_failed)
-        try:
-            return loop.run_until_complete(self._live(boot, arg))
-        except _End as end:
-            return end.reason
-        except ExitSignal as signal:
-            return signal.reason
-        finally:
-            for task in asyncio.all_tasks(loop):
-                task.cancel()
-
-    def _task_failed(self, loop: asyncio.AbstractEventLoop, details: dict[str, Any]) -> None:
-        error = details.get("exception")
-        if isinstance(error, Exception):
-            self._failure = error
-            self._wake.set()
-        else:
-            loop.default_exception_handler(details)
-
-    async def _live(self, boot: Boot, arg: Any) -> Any:
-        self._wake = asyncio.Event()
-        try:
-            result = self.server.init(arg)
-            if inspect.isawaitable(result):
-                result = await result
-            if not self._start(boot, result):
-                return "normal"
-        except _End as end:
-            return end.reason
-        except BaseException as error:  # noqa: BLE001 - OTP: what terminate raises is the exit reason
-            return self._failed_init(boot, error)
-        asyncio.get_running_loop().set_task_factory(self._make_task)
-        try:
-            async with bridge.awake(self.context):
-                await self._loop_async()
-        except _EndAsync as end:
-            return await self._terminate_async(end.reason)
-        except _End as end:
-            return end.reason
-
-    def _make_task(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
-        task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **options)
-        task.add_done_callback(self._task_done)
-        return task
-
-    def _task_done(self, task: asyncio.Task[Any]) -> None:
-        """An exception in a task that nobody awaits crashes the server, as one in a callback does."""
-        if not task.cancelled() and (error := task.exception()) is not None and not _is_awaited(task):
-            self._failure = error
-            self._wake.set()
-
-    async def _loop_async(self) -> None:
-        while True:
-            if self._failure is not None:
-                self._crashed(self._failure)
-            if self.continue_ is not MISSING:
-                term, self.continue_ = self.continue_, MISSING
-                envelope = [wire.SEND, ("continue", term)]
-                await self._run_callback("handle_continue", (term, self.state), b"", envelope)
-                continue
-            payload, envelope = self._next() or await self._wait_async()
-            if envelope[0] == wire.SYSTEM:
-                await self._system_async(envelope)
-                continue
-            prepared = self._prepare(envelope)
-            if prepared is not None:
-                await self._run_callback(prepared[0], prepared[1], payload, envelope)
-
-    async def _run_callback(self, name: str, args: tuple[Any, ...], payload: bytes, envelope: wire.Envelope) -> None:
-        self._enter(payload, envelope)
-        try:
-            result = getattr(self.server, name)(*args)
-            if inspect.isawaitable(result):
-                result = await result
-        except BaseException as error:  # noqa: BLE001 - OTP: what terminate raises is the exit reason
-            self._crashed(error)
-        else:
-            self._apply(name, result, envelope)
-        self.box.leave_callback()
-        self.message = None
-        # tasks that this server made run between callbacks, also under a full mailbox
-        await asyncio.sleep(0)
-
-    async def _wait_async(self) -> tuple[bytes, wire.Envelope]:
-        context = self.context
-        deadline = None if self.timeout is None or self.suspended else poller.now() + self.timeout
-        context.on_arrival = self._wake.set
-        try:
-            while True:
-                if context.doomed is not None:
-                    raise self._doomed()
-                if self._failure is not None:
-                    self._crashed(self._failure)
-                context.pump(0)
-                entry = self._next()
-                if entry is not None:
-                    return entry
-                left = None if deadline is None else deadline - poller.now()
-                if left is not None and left <= 0:
-                    return b"", [wire.SEND, "timeout"]
-                self._wake.clear()
-                try:
-                    await asyncio.wait_for(self._wake.wait(), left)
-                except TimeoutError:
-                    continue
-        finally:
-            context.on_arrival = None
-
-    async def _terminate_async(self, reason: Any) -> Any:
-        try:
-            await self.server.terminate(reason, self.state)
-        except BaseException as error:  # noqa: BLE001 - OTP: what terminate raises is the exit reason
-            booting.note_words(error)
-            reason = booting.reason_of(error, self.context)
-        self._say_last_reply()
-        return reason
-
-
-class _EndAsync(BaseException):
-    """Ends the loop of an async server whose `terminate` must still be awaited."""
-
-    def __init__(self, reason: Any) -> None:
-        super().__init__()
-        self.reason = reason
-
-
-def _is_awaited(task: asyncio.Task[Any]) -> bool:
-    """Say whether somebody will be told of a task's exception."""
-    callbacks = getattr(task, "_callbacks", None) or ()
-    return len(callbacks) > 0
-
 
 def _shown(value: Any) -> str:
     try:
@@ -572,4 +439,9 @@ def _run_server(context: Context, boot: Boot, cls: type, arg: Any, name: Any, op
     context.box.label = label_of(cls)
     overflow = options.get("overflow", "block")
     context.box.set_flag(boxes.OVERFLOW, boxes.OVERFLOW_POLICIES.index(overflow))
-    return ServerLoop(context, cls(), options).run(boot, name, arg)
+    server = cls()
+    if any(inspect.iscoroutinefunction(getattr(server, callback, None)) for callback in CALLBACKS):
+        from otp_runtime.behaviours.async_loop import AsyncServerLoop
+
+        return AsyncServerLoop(context, server, options).run(boot, name, arg)
+    return ServerLoop(context, server, options).run(boot, name, arg)
