@@ -208,6 +208,8 @@ def is_seconds(value: object) -> bool:
 
 
 def _check_id(child_id: object) -> None:
+    if child_id is None:
+        raise BadChildSpec("id", child_id, "a hashable term, as a str or a tuple of str; None names nobody")
     try:
         hash(child_id)
     except TypeError:

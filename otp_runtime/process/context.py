@@ -309,9 +309,16 @@ class Context(Sending):
                 if self.on_doom is not None:
                     self.on_doom(victim, reason)
             case [wire.SYSTEM, _caller, _serial, _request]:
-                self.inbox.appendleft((b"", envelope))
+                self._put_in_front(envelope)
             case _:
                 pass
+
+    def _put_in_front(self, envelope: wire.Envelope) -> None:
+        """Put a system message before all that waits, but behind those that came over the lane before it."""
+        at = 0
+        while at < len(self.inbox) and self.inbox[at][0] == b"" and self.inbox[at][1][0] == wire.SYSTEM:
+            at += 1
+        self.inbox.insert(at, (b"", envelope))
 
     # -- exit signals ---------------------------------------------------------------------------------------
 
