@@ -159,9 +159,9 @@ def _take_over(node: NodeHandle, job: Job, box: Box, reaper: kernel.OsProcess, b
     box.inhabit(kernel.own_process())
     kernel.become_subreaper()
     kernel.set_title(f"otp:{job.name or job.label}")
+    sys.path[:] = job.path or sys.path
     if job.mode != "supervisor":
         kernel.own_oom_score(500)
-        sys.path[:] = job.path or sys.path
         _forward_logging(node, job, box)
         with contextlib.suppress(OSError):
             fault = os.open(
