@@ -22,7 +22,7 @@ stress: ## the tests again and again, shuffled and under load, then crash storms
 	@scripts/stress $(ARGS)
 
 bench: ## measure spawn, call, cast and restart on this machine
-	@scripts/bench $(ARGS)
+	@scripts/run-bench $(ARGS)
 
 clean: ## remove .venv and everything the tools left
 	@rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache && find . -name __pycache__ -prune -exec rm -rf {} +

@@ -209,12 +209,17 @@ class ServerLoop:
             if context.doomed is not None:
                 raise self._doomed()
             chunk = read(context.fd, pipe.READ_SIZE)
+            entry = None
             if chunk is not None:
-                context.feed(chunk)
+                if self.suspended or self.set_aside:
+                    context.feed(chunk)
+                else:
+                    entry = context.feed_to_loop(chunk)
                 self._look_around()
             else:
                 self._pump(None if deadline is None else max(0.0, deadline - poller.now()))
-            entry = self._next()
+            if entry is None:
+                entry = self._next()
             if entry is not None:
                 if hibernated:
                     self.box.set_flag(boxes.HIBERNATING, 0)

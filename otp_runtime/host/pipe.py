@@ -65,6 +65,15 @@ def abort(sender: int, before: int) -> bytes:
     return _pack_header(MAGIC, ABORT, 4 + _ABORT.size) + _ABORT.pack(sender, before)
 
 
+def only(chunk: bytes) -> bytes | None:
+    """Give the payload of a chunk that is one whole frame and nothing else; None otherwise."""
+    if len(chunk) >= 4:
+        magic, kind, length = _unpack_header(chunk)
+        if magic == MAGIC and kind == WHOLE and length == len(chunk):
+            return chunk[4:]
+    return None
+
+
 class Unframer:
     """Turns what was read from a mailbox into payloads, one reader's memory of unfinished terms included."""
 
@@ -81,11 +90,11 @@ class Unframer:
     def feed(self, chunk: bytes) -> list[bytes]:
         """Give the payloads that `chunk` completes, in order. Never raises for what the bytes are."""
         size = len(chunk)
-        if not self._half and size >= 4:
-            magic, kind, length = _unpack_header(chunk, 0)
-            if magic == MAGIC and length == size and kind == WHOLE:
-                return [chunk[4:]]
-        if self._half:
+        if not self._half:
+            payload = only(chunk)
+            if payload is not None:
+                return [payload]
+        else:
             chunk = self._half + chunk
             size = len(chunk)
             self._half = b""
@@ -185,6 +194,10 @@ class Unframer:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         return payload
+
+    def is_clean(self) -> bool:
+        """Say whether the last chunk ended where a frame ended."""
+        return not self._half
 
     def forget(self, sender: int) -> None:
         """Drop the unfinished term of a sender that died."""

@@ -1,0 +1,45 @@
+"""What each measure may cost: the limit that must hold, and the one to aim for. None: for information only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Limits of a ratio to the floor, or of an absolute figure where there is no floor to compare with."""
+
+    must: float | None = None
+    aim: float | None = None
+    at_least: bool = False
+
+    def verdict(self, value: float) -> str:
+        """Say "aim" when the aim is met, "pass", "fail", or "" when there is no limit."""
+        if self.must is None:
+            return ""
+        if self._holds(value, self.aim):
+            return "aim"
+        return "pass" if self._holds(value, self.must) else "fail"
+
+    def _holds(self, value: float, limit: float | None) -> bool:
+        if limit is None:
+            return False
+        return value >= limit if self.at_least else value <= limit
+
+
+# "many" is what one of the servers takes: a thousand may take 10 s.
+BUDGETS = {
+    "call-one-core": Budget(1.8, 1.4),
+    "call-own-cores": Budget(0.5, 0.2),
+    "call-free": Budget(0.5, 0.15),
+    "call-name": Budget(),
+    "call-tuple": Budget(),
+    "call-rested": Budget(),
+    "cast": Budget(0.4, 0.6, at_least=True),
+    "lookup": Budget(2.0, 1.1),
+    "restart": Budget(1.8, 0.6),
+    "start": Budget(2.0, 0.5),
+    "memory": Budget(3.0, 1.6),
+    "many": Budget(10.0, 4.0),
+    "idle": Budget(1.0, 0.1),
+}

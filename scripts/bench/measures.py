@@ -1,0 +1,309 @@
+"""What is measured. A measure gives the samples of one round: ours, and the floor's, taken right beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from otp_runtime import GenServer, ServerDown, Supervisor
+from scripts.bench.floor import REQUEST, Forks, OneWay, PingPong
+from scripts.bench.server import Echo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otp_runtime import Pid
+
+TUPLE = tuple(REQUEST)
+NAME = "bench_echo"
+RESTARTED = "bench_restarted"
+REST_SECONDS = 0.004
+IDLE_SECONDS = 2.0
+WARM_UP = 20
+
+Samples = list[float]
+Round = tuple[Samples, Samples]
+"""Ours and the floor's; the second is empty where there is no floor."""
+
+
+class Rig:
+    """The processes that are measured, made when first asked for."""
+
+    def __init__(self, *, quick: bool) -> None:
+        self.quick = quick
+        self._stack = contextlib.ExitStack()
+        self._cpus = sorted(os.sched_getaffinity(0))
+        self._turn = False
+
+    def close(self) -> None:
+        os.sched_setaffinity(0, self._cpus)
+        self._stack.close()
+
+    @functools.cached_property
+    def echo(self) -> Pid:
+        return self._stack.enter_context(Echo.start_link(name=NAME))
+
+    @functools.cached_property
+    def ping_pong(self) -> PingPong:
+        return self._stack.enter_context(contextlib.closing(PingPong()))
+
+    @functools.cached_property
+    def one_way(self) -> OneWay:
+        return self._stack.enter_context(contextlib.closing(OneWay()))
+
+    @functools.cached_property
+    def forks(self) -> Forks:
+        return self._stack.enter_context(contextlib.closing(Forks()))
+
+    @functools.cached_property
+    def supervisor(self) -> Pid:
+        children = [Echo.child_spec(name=RESTARTED)]
+        flags: dict[str, Any] = {"strategy": "one_for_one", "max_restarts": 1_000_000}
+        return self._stack.enter_context(Supervisor.start_link(children, **flags))
+
+    @functools.cached_property
+    def link(self) -> str:
+        """A link like those that names are, in memory like them where the machine has such a directory."""
+        shared = "/dev/shm"  # noqa: S108 - a directory of our own in it
+        directory = tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else None)
+        link = os.path.join(self._stack.enter_context(directory), NAME)
+        os.symlink("12", link)
+        return link
+
+    def place(self, placement: str, os_pid: int) -> None:
+        """Put this process and `os_pid` onto one core, or each onto its own, or leave them to the scheduler."""
+        here, there = {
+            "free": (self._cpus, self._cpus),
+            "one": (self._cpus[-1:], self._cpus[-1:]),
+            "own": (self._cpus[-1:], self._cpus[-2:-1]),
+        }[placement]
+        os.sched_setaffinity(0, here)
+        os.sched_setaffinity(os_pid, there)
+
+    def in_turns(self, ours: Callable[[], Samples], floor: Callable[[], Samples]) -> Round:
+        """Take both, in the other order every other time: what drifts then hits both alike."""
+        self._turn = not self._turn
+        if self._turn:
+            return ours(), floor()
+        bare = floor()
+        return ours(), bare
+
+    def have_cores(self, count: int) -> bool:
+        return len(self._cpus) >= count
+
+
+# -- calls ---------------------------------------------------------------------------------------------------
+
+
+def _time_each(function: Callable[[], Any], count: int, rest: float = 0.0) -> Samples:
+    """Give the microseconds of each of `count` calls of `function`."""
+    for _ in range(0 if rest else WARM_UP):
+        function()
+    clock = time.perf_counter_ns
+    samples = []
+    for _ in range(count):
+        if rest:
+            time.sleep(rest)
+        started = clock()
+        function()
+        samples.append((clock() - started) / 1000)
+    return samples
+
+
+def _call(
+    rig: Rig, placement: str, floor_placement: str, server: Any, count: int, rest: float = 0.0, request: Any = REQUEST
+) -> Round:
+    def ours() -> Samples:
+        rig.place(placement, os_pid)
+        return _time_each(lambda: GenServer.call(server, request), count, rest)
+
+    def floor() -> Samples:
+        rig.place(floor_placement, rig.ping_pong.os_pid)
+        return _time_each(rig.ping_pong.call, count, rest)
+
+    os_pid = rig.echo.os_pid
+    assert os_pid is not None
+    try:
+        return rig.in_turns(ours, floor)
+    finally:
+        rig.place("free", os_pid)
+
+
+def _many_calls(placement: str, floor_placement: str) -> Callable[[Rig], Round]:
+    return lambda rig: _call(rig, placement, floor_placement, rig.echo, 100 if rig.quick else 500)
+
+
+def _call_by_name(rig: Rig) -> Round:
+    return _call(rig, "one", "one", NAME, 100 if rig.quick else 500)
+
+
+def _call_tuple(rig: Rig) -> Round:
+    return _call(rig, "one", "one", rig.echo, 100 if rig.quick else 500, request=TUPLE)
+
+
+def _call_rested(rig: Rig) -> Round:
+    return _call(rig, "free", "free", rig.echo, 10 if rig.quick else 40, REST_SECONDS)
+
+
+# -- casts, names --------------------------------------------------------------------------------------------
+
+
+def _cast(rig: Rig) -> Round:
+    count = 2_000 if rig.quick else 20_000
+
+    def ours() -> Samples:
+        server = rig.echo
+        GenServer.call(server, "count")
+        started = time.perf_counter()
+        for number in range(count):
+            GenServer.cast(server, number)
+        handled = GenServer.call(server, "count", timeout=60)
+        elapsed = time.perf_counter() - started
+        assert handled == count
+        return [count / elapsed / 1000]
+
+    return rig.in_turns(ours, lambda: [rig.one_way.rate(count) / 1000])
+
+
+def _lookup(rig: Rig) -> Round:
+    _ = rig.echo
+    batch = 20
+
+    def batches(function: Callable[[Any], Any], argument: str) -> Samples:
+        def look_up() -> None:
+            for _ in range(batch):
+                function(argument)
+
+        return [sample / batch for sample in _time_each(look_up, 20 if rig.quick else 100)]
+
+    return rig.in_turns(lambda: batches(GenServer.whereis, NAME), lambda: batches(os.readlink, rig.link))
+
+
+# -- life and death --------------------------------------------------------------------------------------------
+
+
+def _restart(rig: Rig) -> Round:
+    _ = rig.supervisor
+
+    def ours() -> Samples:
+        victim = GenServer.call(RESTARTED, "os_pid")
+        started = time.perf_counter()
+        os.kill(victim, signal.SIGKILL)
+        fresh = victim
+        while fresh == victim:
+            with contextlib.suppress(ServerDown):  # the call was on its way to the dead
+                fresh = GenServer.call(RESTARTED, "os_pid")
+        return [(time.perf_counter() - started) * 1000]
+
+    return rig.in_turns(ours, lambda: [sum(rig.forks.once()) * 1000])
+
+
+def _start(rig: Rig) -> Round:
+    def ours() -> Samples:
+        started = time.perf_counter()
+        server = Echo.start_link()
+        elapsed = time.perf_counter() - started
+        GenServer.stop(server)
+        return [elapsed * 1000]
+
+    return rig.in_turns(ours, lambda: [rig.forks.once()[0] * 1000])
+
+
+def _memory(_rig: Rig) -> Round:
+    with Echo.start_link() as server:
+        GenServer.call(server, REQUEST)
+        return [psutil.Process(server.os_pid).memory_full_info().uss / 1e6], []
+
+
+def _many(rig: Rig) -> Round:
+    """Give milliseconds a server, start, call and stop together."""
+    count = 20 if rig.quick else 100
+    started = time.perf_counter()
+    servers = [Echo.start_link() for _ in range(count)]
+    assert [GenServer.call(server, number) for number, server in enumerate(servers)] == list(range(count))
+    for server in reversed(servers):
+        GenServer.stop(server)
+    return [(time.perf_counter() - started) / count * 1000], []
+
+
+def _idle(rig: Rig) -> Round:
+    """Give the percentage of a core that a node of idle servers uses."""
+    servers = [Echo.start_link() for _ in range(20 if rig.quick else 100)]
+    for server in servers:
+        GenServer.call(server, REQUEST)
+    time.sleep(0.2)
+    processes = psutil.Process().children(recursive=True)
+    before = _cpu_ns(processes)
+    time.sleep(IDLE_SECONDS)
+    used = _cpu_ns(processes) - before
+    for server in servers:
+        GenServer.stop(server)
+    return [used / 1e9 / IDLE_SECONDS * 100], []
+
+
+def _cpu_ns(processes: list[psutil.Process]) -> int:
+    """Give the time that processes spent on a core, which /proc/PID/stat counts too coarsely for idle ones."""
+    total = 0
+    for process in processes:
+        with open(f"/proc/{process.pid}/schedstat") as file:
+            total += int(file.read().split()[0])
+    return total
+
+
+# -- all of them ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One row to be: in `every`-th rounds only, where one round takes long; `cores` it cannot do without."""
+
+    name: str
+    what: str
+    unit: str
+    take: Callable[[Rig], Round]
+    repeat: int = 1
+    every: int = 1
+    cores: int = 1
+
+    def round(self, rig: Rig) -> Round:
+        """Take one round's samples."""
+        rounds = [self.take(rig) for _ in range(1 if rig.quick else self.repeat)]
+        return [s for ours, _ in rounds for s in ours], [s for _, floor in rounds for s in floor]
+
+
+MEASURES = (
+    Measure("call-one-core", "call, both on one core", "us", _many_calls("one", "one")),
+    Measure("call-own-cores", "call, each on its own core", "us", _many_calls("own", "own"), cores=2),
+    Measure("call-free", "call, placed freely (floor: own cores)", "us", _many_calls("free", "own"), cores=2),
+    Measure("call-name", "call by name, both on one core", "us", _call_by_name),
+    Measure("call-tuple", "call with a tuple (floor: a list), both on one core", "us", _call_tuple),
+    Measure(
+        "call-rested", f"call after {REST_SECONDS * 1000:g} ms of rest, placed freely", "us", _call_rested, every=4
+    ),
+    Measure("cast", "casts handled (floor: frames one way)", "k/s", _cast, every=2),
+    Measure("lookup", "look a name up (floor: readlink)", "us", _lookup),
+    Measure("restart", "kill -9 to a fresh answer (floor: fork + reap)", "ms", _restart, repeat=4),
+    Measure("start", "start one more server (floor: fork)", "ms", _start, repeat=4),
+    Measure("memory", "unique memory of an idle server", "MB", _memory, every=8),
+    Measure("many", "100 servers started, called, stopped: each", "ms", _many, every=8),
+    Measure("idle", "CPU of an idle node of 100 servers", "%", _idle, every=16),
+)
+
+
+def chosen(only: list[str]) -> list[Measure]:
+    """Give the measures whose name begins with one of `only`; all when it is empty."""
+    return [m for m in MEASURES if not only or any(m.name.startswith(name) for name in only)]
+
+
+def load_before() -> float:
+    """Give the share of the machine that was busy just now: what disturbs a measurement."""
+    return statistics.fmean(psutil.cpu_percent(0.3, percpu=True))

@@ -1,0 +1,122 @@
+"""Samples to rows, rows to a table: no process, no clock."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from scripts.bench.budget import BUDGETS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+COLUMNS = ("what", "ours", "p99", "floor", "p99", "ratio", "best", "p99", "must", "aim", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the result. `ratio` is the median of the rounds' ratios, `best` our best round over the floor's."""
+
+    name: str
+    what: str
+    unit: str
+    ours: float
+    ours_p99: float
+    floor: float | None = None
+    floor_p99: float | None = None
+    ratio: float | None = None
+    best: float | None = None
+    ratio_p99: float | None = None
+
+    @property
+    def value(self) -> float:
+        """What the budget limits: the ratio where there is one."""
+        return self.ours if self.ratio is None else self.ratio
+
+    @property
+    def verdict(self) -> str:
+        return BUDGETS[self.name].verdict(self.value)
+
+    def to_dict(self) -> dict[str, Any]:
+        budget = BUDGETS[self.name]
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        return fields | {"must": budget.must, "aim": budget.aim, "verdict": self.verdict}
+
+
+def make_row(
+    name: str, what: str, unit: str, ours: Sequence[Sequence[float]], floor: Sequence[Sequence[float]] = ()
+) -> Row:
+    """Make a row of the samples of each round: ours, and where there is one the floor's of the same round."""
+    mine = [sample for samples in ours for sample in samples]
+    at_least = BUDGETS[name].at_least
+    mine_p99 = percentile(mine, 1 if at_least else 99)
+    if not floor:
+        return Row(name, what, unit, statistics.median(mine), mine_p99)
+    bare = [sample for samples in floor for sample in samples]
+    bare_p99 = percentile(bare, 1 if at_least else 99)
+    medians = [statistics.median(samples) for samples in ours]
+    bare_medians = [statistics.median(samples) for samples in floor]
+    ratios = [a / b for a, b in zip(medians, bare_medians, strict=True)]
+    best = max if at_least else min
+    return Row(
+        name,
+        what,
+        unit,
+        statistics.median(mine),
+        mine_p99,
+        statistics.median(bare),
+        bare_p99,
+        statistics.median(ratios),
+        best(medians) / best(bare_medians),
+        mine_p99 / bare_p99,
+    )
+
+
+def percentile(samples: Iterable[float], percent: float) -> float:
+    """Give the sample that `percent` of all samples do not exceed."""
+    ordered = sorted(samples)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+
+
+def table(rows: Iterable[Row]) -> str:
+    """Lay rows out for people."""
+    lines = [COLUMNS, *(_cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:-1], widths[1:-1]), line[-1]]).rstrip()
+        for line in lines
+    )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    budget = BUDGETS[row.name]
+    sign = "≥" if budget.at_least else "≤"
+    return (
+        row.what,
+        _figure(row.ours, row.unit),
+        _figure(row.ours_p99, row.unit),
+        _figure(row.floor, row.unit),
+        _figure(row.floor_p99, row.unit),
+        _ratio(row.ratio),
+        _ratio(row.best),
+        _ratio(row.ratio_p99),
+        _limit(sign, budget.must),
+        _limit(sign, budget.aim),
+        row.verdict,
+    )
+
+
+def _figure(value: float | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    digits = 0 if value >= 1000 else 1 if value >= 10 else 2
+    return f"{value:,.{digits}f} {unit}"
+
+
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _limit(sign: str, value: float | None) -> str:
+    return "-" if value is None else f"{sign} {value:g}"

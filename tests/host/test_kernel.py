@@ -1,0 +1,184 @@
+"""OS processes: a number and a start time, so that a number that is used again is another process."""
+
+import os
+import signal
+
+import pytest
+
+from otp_runtime.host import kernel
+from otp_runtime.host.kernel import OsProcess
+
+
+@pytest.fixture
+def child():
+    """A process that waits until it is killed."""
+    os_pid = os.fork()
+    if os_pid == 0:
+        while True:
+            signal.pause()
+    yield OsProcess(os_pid, kernel.start_time(os_pid))
+    os.kill(os_pid, signal.SIGKILL)
+    os.waitpid(os_pid, 0)
+
+
+@pytest.fixture
+def zombie():
+    """A process that ended with code 3 and was not waited for."""
+    os_pid = os.fork()
+    if os_pid == 0:
+        os._exit(3)
+    os.waitid(os.P_PID, os_pid, os.WEXITED | os.WNOWAIT)
+    yield os_pid
+    os.waitpid(os_pid, 0)
+
+
+class TestStartTime:
+    def test_stays(self, child):
+        """The same whenever one looks."""
+        assert kernel.start_time(child.pid) == child.start > 0
+
+    def test_nobody(self):
+        """None for a number that nobody has."""
+        assert kernel.start_time(2**22 + 1) is None
+
+    def test_a_name_with_parentheses(self, child):
+        """A command may hold blanks and parentheses."""
+        read_end, write_end = os.pipe()
+        os_pid = os.fork()
+        if os_pid == 0:
+            kernel.set_title(") S 1 (x)")
+            os.write(write_end, str(kernel.start_time(os.getpid())).encode())
+            os.read(write_end, 0) if False else signal.pause()
+        said = int(os.read(read_end, 100))
+        seen = kernel.start_time(os_pid)
+        os.kill(os_pid, signal.SIGKILL)
+        os.waitpid(os_pid, 0)
+        os.close(read_end)
+        os.close(write_end)
+
+        assert said == seen >= child.start
+
+
+class TestOpenPidfd:
+    def test_the_process(self, child):
+        """Readable when it has ended."""
+        pidfd = kernel.open_pidfd(child)
+        before = kernel.has_ended(pidfd)
+        kernel.send_signal(pidfd, signal.SIGKILL)
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT)
+
+        assert (before, kernel.has_ended(pidfd)) == (False, True)
+        os.close(pidfd)
+
+    def test_another_with_the_number(self, child):
+        """A wrong start time is another process: None."""
+        assert kernel.open_pidfd(OsProcess(child.pid, child.start + 1)) is None
+
+    def test_nobody(self):
+        """None."""
+        assert kernel.open_pidfd(OsProcess(2**22 + 1, 1)) is None
+
+
+class TestSendSignal:
+    def test_to_the_dead(self, zombie):
+        """Does not raise."""
+        pidfd = os.pidfd_open(zombie)
+        kernel.send_signal(pidfd, signal.SIGTERM)
+        os.close(pidfd)
+
+        assert kernel.zombie_status(zombie) is not None
+
+
+class TestZombieStatus:
+    def test_of_a_zombie(self, zombie):
+        """Its wait status, before anybody waited."""
+        assert os.WEXITSTATUS(kernel.zombie_status(zombie)) == 3
+
+    def test_of_the_living(self, child):
+        """None."""
+        assert kernel.zombie_status(child.pid) is None
+
+
+class TestIsStopped:
+    def test_stopped_and_continued(self, child):
+        """As the kernel says."""
+        before = kernel.is_stopped(child.pid)
+        os.kill(child.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+
+        assert (before, kernel.is_stopped(child.pid)) == (False, True)
+
+
+class TestDescendants:
+    def test_children_and_theirs(self):
+        """At any depth; not oneself."""
+        read_end, write_end = os.pipe()
+        os_pid = os.fork()
+        if os_pid == 0:
+            grandchild = os.fork()
+            if grandchild:
+                os.write(write_end, str(grandchild).encode())
+            signal.pause()
+        grandchild = int(os.read(read_end, 100))
+        found = kernel.descendants_of(os.getpid())
+        for victim in (os_pid, grandchild):
+            os.kill(victim, signal.SIGKILL)
+        os.waitpid(os_pid, 0)
+        os.close(read_end)
+        os.close(write_end)
+
+        assert [os_pid, grandchild] == found
+        assert os.getpid() not in found
+
+    def test_none(self, child):
+        """A process without children."""
+        assert kernel.descendants_of(child.pid) == []
+
+
+class TestDieWithParent:
+    def test_the_parent_is_gone(self, child):
+        """Told apart from a living one, so that nobody waits for a signal that came before."""
+        read_end, write_end = os.pipe()
+        os_pid = os.fork()
+        if os_pid == 0:
+            me = OsProcess(os.getppid(), 0)
+            answers = (kernel.die_with_parent(me), kernel.die_with_parent(child))
+            os.write(write_end, repr(answers).encode())
+            os._exit(0)
+        os.waitpid(os_pid, 0)
+        said = os.read(read_end, 100)
+        os.close(read_end)
+        os.close(write_end)
+
+        assert said == b"(True, False)"
+
+
+class TestCloseAllBut:
+    def test_keeps_what_it_is_told(self):
+        """And the standard three."""
+        read_end, write_end = os.pipe()
+        os_pid = os.fork()
+        if os_pid == 0:
+            extra = os.open("/dev/null", os.O_RDONLY)
+            kernel.close_all_but({write_end})
+            left = sorted(int(one) for one in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{one}"))
+            os.write(write_end, repr((left == sorted({0, 1, 2, write_end} & set(left)), extra in left)).encode())
+            os._exit(0)
+        os.waitpid(os_pid, 0)
+        said = os.read(read_end, 100)
+        os.close(read_end)
+        os.close(write_end)
+
+        assert said == b"(True, False)"
+
+
+class TestCheckSystem:
+    def test_here(self):
+        """This machine will do."""
+        assert kernel.check_system() is None
+
+    def test_an_old_kernel(self, monkeypatch):
+        """Says what it needs and what it found."""
+        monkeypatch.setattr("platform.release", lambda: "4.19.0-x")
+        with pytest.raises(kernel.UnsupportedSystem, match=r"needs Linux >= 5\.4; this kernel is 4\.19\.0-x"):
+            kernel.check_system()

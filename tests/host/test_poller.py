@@ -1,0 +1,201 @@
+"""The one place where a process waits: descriptors first, timers in their order."""
+
+import os
+import select
+
+import pytest
+
+from otp_runtime.host import poller
+from otp_runtime.host.poller import Poller, Spinner
+
+
+@pytest.fixture
+def waiter():
+    made = Poller()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ends():
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    yield read_end, write_end
+    os.close(read_end)
+    os.close(write_end)
+
+
+class TestTimers:
+    def test_in_the_order_of_their_time(self, waiter):
+        """Whatever the order in which they were made."""
+        seen = []
+        start = poller.now()
+        for delay in (0.003, 0.001, 0.002):
+            waiter.at(start + delay, lambda delay=delay: seen.append(delay))
+        while len(seen) < 3:
+            waiter.wait(1.0)
+
+        assert seen == [0.001, 0.002, 0.003]
+
+    def test_of_the_same_time(self, waiter):
+        """In the order in which they were made."""
+        seen = []
+        due = poller.now()
+        for number in range(5):
+            waiter.at(due, lambda number=number: seen.append(number))
+        waiter.wait(1.0)
+
+        assert seen == [0, 1, 2, 3, 4]
+
+    def test_never_early(self, waiter):
+        """An action runs when its time has come."""
+        ran_at = []
+        due = poller.now() + 0.0105
+        waiter.at(due, lambda: ran_at.append(poller.now()))
+        while not ran_at:
+            waiter.wait(None)
+
+        assert due <= ran_at[0]
+
+    def test_once(self, waiter):
+        """A timer runs once."""
+        seen = []
+        waiter.at(poller.now(), lambda: seen.append(1))
+        answers = [waiter.wait(0), waiter.wait(0)]
+
+        assert (answers, seen) == ([True, False], [1])
+
+    def test_made_by_a_timer(self, waiter):
+        """One that an action makes for now runs as well."""
+        seen = []
+        waiter.at(poller.now(), lambda: waiter.at(poller.now(), lambda: seen.append(1)))
+        waiter.wait(0)
+
+        assert seen == [1]
+
+
+class TestCancel:
+    def test_never_runs(self, waiter):
+        """And the wait does not wake for it."""
+        timer = waiter.at(poller.now(), lambda: pytest.fail("it ran"))
+        timer.cancel()
+
+        assert waiter.next_due() is None
+        assert waiter.wait(0) is False
+
+    def test_by_an_earlier_one(self, waiter):
+        """A timer whose time has come too can still be cancelled."""
+        later = waiter.at(poller.now(), lambda: pytest.fail("it ran"))
+        waiter.at(poller.now() - 1.0, later.cancel)
+
+        assert waiter.wait(0) is True
+
+    def test_twice(self, waiter):
+        """Is once."""
+        timer = waiter.at(poller.now(), lambda: None)
+        timer.cancel()
+        timer.cancel()
+
+        assert waiter.next_due() is None
+
+    def test_the_next_counts(self, waiter):
+        """The time of the next is that of one that was not cancelled."""
+        waiter.at(1.0, lambda: None).cancel()
+        waiter.at(2.0, lambda: None)
+
+        assert waiter.next_due() == 2.0
+
+
+class TestWait:
+    def test_zero(self, waiter, ends):
+        """Takes what is there and does not sleep."""
+        seen = []
+        waiter.watch(ends[0], poller.READABLE, lambda _events: seen.append(os.read(ends[0], 10)))
+        before = waiter.wait(0)
+        os.write(ends[1], b"x")
+
+        assert (before, waiter.wait(0), seen) == (False, True, [b"x"])
+
+    def test_descriptors_before_timers(self, waiter, ends):
+        """What lies in a pipe was there before a timer is looked at."""
+        seen = []
+        waiter.at(poller.now(), lambda: seen.append("timer"))
+        waiter.watch(ends[0], poller.READABLE, lambda _events: seen.append(os.read(ends[0], 10)))
+        os.write(ends[1], b"x")
+        waiter.wait(0)
+
+        assert seen == [b"x", "timer"]
+
+    def test_until_the_time_is_up(self, waiter):
+        """Says that nothing happened."""
+        start = poller.now()
+
+        assert waiter.wait(0.01) is False
+        assert poller.now() - start >= 0.009
+
+    def test_a_handler_that_forgets_another(self, waiter, ends):
+        """A descriptor that an earlier handler gave up is not handled."""
+        other_read, other_write = os.pipe()
+        seen = []
+
+        def take(fd, other):
+            seen.append(fd)
+            waiter.forget(other)
+
+        waiter.watch(ends[0], poller.READABLE, lambda _events: take(ends[0], other_read))
+        waiter.watch(other_read, poller.READABLE, lambda _events: take(other_read, ends[0]))
+        for fd in (ends[1], other_write):
+            os.write(fd, b"x")
+        waiter.wait(0)
+        os.close(other_read)
+        os.close(other_write)
+
+        assert len(seen) == 1
+
+
+class TestWatch:
+    def test_again(self, waiter, ends):
+        """The later handler replaces the earlier."""
+        seen = []
+        waiter.watch(ends[0], poller.READABLE, lambda _events: seen.append("old"))
+        waiter.watch(ends[0], poller.READABLE, lambda _events: seen.append("new"))
+        os.write(ends[1], b"x")
+        waiter.wait(0)
+
+        assert seen == ["new"]
+
+    def test_forget_a_stranger(self, waiter, ends):
+        """Nothing happens."""
+        assert waiter.forget(ends[0]) is None
+
+    def test_fileno(self, waiter, ends):
+        """Readable whenever something is to be done: other loops watch it."""
+        waiter.watch(ends[0], poller.READABLE, lambda _events: None)
+        poll = select.poll()
+        poll.register(waiter.fileno(), select.POLLIN)
+        before = poll.poll(0)
+        os.write(ends[1], b"x")
+
+        assert (before, len(poll.poll(1000))) == ([], 1)
+
+
+class TestSpinner:
+    def test_takes_what_is_there(self, ends):
+        """At once."""
+        os.write(ends[1], b"x")
+
+        assert Spinner().read(ends[0], 10) == b"x"
+
+    def test_gives_up(self, ends):
+        """None when nothing came; it does not spin for ever."""
+        assert Spinner().read(ends[0], 10) is None
+
+    def test_rests_after_failures(self, ends):
+        """A reader that is never answered fast stops spinning, and tries again later."""
+        spinner = Spinner()
+        for _ in range(poller.SPIN_CREDIT):
+            spinner.read(ends[0], 10)
+        rested = spinner._credit
+        spinner.reward()
+
+        assert (rested, spinner._credit) == (0, poller.SPIN_CREDIT)

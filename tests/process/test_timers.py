@@ -1,0 +1,142 @@
+"""Timers: messages that are sent later."""
+
+import pytest
+
+from otp_runtime import process
+from otp_runtime.testing import assert_receive
+from tests.process import plain
+
+LONG = 60.0
+SOON = 0.02
+
+
+class TestSendAfter:
+    def test_to_oneself(self, me):
+        """The bare message, not before its time."""
+        from otp_runtime.host import poller
+
+        due = poller.now() + SOON
+        process.send_after(me, ("late", 1), SOON)
+
+        assert assert_receive(("late", ...), 5.0) == ("late", 1)
+        assert due <= poller.now()
+
+    def test_to_another(self, me):
+        """Kept by the receiver."""
+        pid = process.spawn(plain.echo)
+        process.send_after(pid, (me, "late"), SOON)
+
+        assert assert_receive("late", 5.0)
+
+    def test_to_a_name(self, me):
+        """Looked up when the time has come."""
+        process.send_after("later here", "late", SOON)
+        process.register(me, "later here")
+        message = assert_receive("late", 5.0)
+        process.unregister("later here")
+
+        assert message == "late"
+
+    def test_to_a_name_that_nobody_has(self, me):
+        """Lost; what comes after it is not."""
+        process.send_after("nobody at all", "lost", 0.0)
+        process.send_after(me, "late", SOON)
+        assert_receive("late", 5.0)
+
+        assert process.flush() == []
+
+    def test_in_the_order_of_their_time(self, me):
+        """Whatever the order in which they were made."""
+        for seconds in (0.03, 0.01, 0.02):
+            process.send_after(me, seconds, seconds)
+
+        assert [process.receive(timeout=5.0) for _ in range(3)] == [0.01, 0.02, 0.03]
+
+    def test_zero(self, me):
+        """At once."""
+        process.send_after(me, "now", 0.0)
+
+        assert assert_receive("now", 5.0)
+
+    def test_of_a_process_that_ended(self, me):
+        """The receiver keeps the timer, not the sender."""
+        process.spawn(lambda: process.send_after(me, "from the dead", SOON)).wait(5.0)
+
+        assert assert_receive("from the dead", 5.0)
+
+    def test_to_the_dead(self, me):
+        """Nothing happens."""
+        pid = process.spawn(int)
+        pid.wait(5.0)
+
+        assert process.send_after(pid, "late", 0.0) is not None
+
+
+@pytest.fixture(params=["oneself", "another", "a name"])
+def dest(request, me):
+    if request.param == "oneself":
+        yield me
+    elif request.param == "another":
+        yield process.spawn(plain.linger)
+    else:
+        process.register(me, "timed")
+        yield "timed"
+        process.unregister("timed")
+
+
+class TestCancelTimer:
+    def test_gives_what_was_left(self, dest):
+        """Seconds; the message never comes."""
+        timer = process.send_after(dest, "late", LONG)
+        left = process.cancel_timer(timer)
+
+        assert LONG - 5.0 < left <= LONG
+        assert process.flush() == []
+
+    def test_twice(self, dest):
+        """None: it was cancelled before."""
+        timer = process.send_after(dest, "late", LONG)
+        process.cancel_timer(timer)
+
+        assert process.cancel_timer(timer) is None
+
+    def test_before_its_time(self, me):
+        """Another that comes later shows that it did not."""
+        timer = process.send_after(me, "cancelled", SOON)
+        process.send_after(me, "marker", 2 * SOON)
+        process.cancel_timer(timer)
+
+        assert process.receive(timeout=5.0) == "marker"
+
+    def test_too_late(self, me):
+        """None; the message lies in the mailbox."""
+        timer = process.send_after(me, "late", 0.0)
+        process.send_after(me, "marker", SOON)
+        assert_receive("marker", 5.0)
+
+        assert process.cancel_timer(timer) is None
+        assert process.flush() == ["late"]
+
+
+class TestReadTimer:
+    def test_gives_what_is_left(self, dest):
+        """And changes nothing."""
+        timer = process.send_after(dest, "late", LONG)
+        found = [process.read_timer(timer) for _ in range(2)]
+        process.cancel_timer(timer)
+
+        assert LONG >= found[0] >= found[1] > LONG - 5.0
+
+    def test_cancelled(self, dest):
+        """None."""
+        timer = process.send_after(dest, "late", LONG)
+        process.cancel_timer(timer)
+
+        assert process.read_timer(timer) is None
+
+    def test_expired(self, me):
+        """None."""
+        timer = process.send_after(me, "late", 0.0)
+        assert_receive("late", 5.0)
+
+        assert process.read_timer(timer) is None
