@@ -47,6 +47,20 @@ slot: Slot | None = None
 """Set while a start function runs: the first start of the library that it reaches takes it."""
 
 
+loading = False
+"""Set while a new process imports what it needs: a start that a module makes when imported would never end."""
+
+
+def refuse_start_while_loading() -> None:
+    """Raise when a module that a new process imports starts processes: each would import it again, and so on."""
+    if loading:
+        msg = (
+            "a module starts a process while a new process imports it, which would go on for ever: "
+            "put the start under `if __name__ == '__main__':` or into a function"
+        )
+        raise RuntimeError(msg)
+
+
 class Become(BaseException):
     """Raised by the first `start_link` in a new process: unwinds the start function and runs the server."""
 
@@ -242,7 +256,7 @@ def _live(context: Context, boot: Boot, job: Job, serve_supervisor: Callable[...
         if job.mode == "plain":
             context.box.set_flag(boxes.READY, boxes.PLAIN)
             boot.say("ok")
-        function, args, kwargs = context.node.unseal(job.body)
+        function, args, kwargs = _load(context, job)
         # only from here on may an exit signal interrupt: an import that it tore would raise anything
         context.interrupts = True
         if context.doomed is not None:
@@ -272,6 +286,15 @@ def _live(context: Context, boot: Boot, job: Job, serve_supervisor: Callable[...
         return run(context, boot)
     boot.say(*(("ignore",) if result is None else ("error", ("bad_return_value", result))))
     return "normal"
+
+
+def _load(context: Context, job: Job) -> tuple[Any, list[Any], dict[str, Any]]:
+    global loading
+    loading = True
+    try:
+        return context.node.unseal(job.body)
+    finally:
+        loading = False
 
 
 def reason_of(error: BaseException, context: Context) -> Any:

@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Literal
 
 from otp_runtime.errors import AlreadyStarted, InitFailed, NoNode, StartTimeout
-from otp_runtime.process import node
+from otp_runtime.process import boot, node
 from otp_runtime.process.current import current
 from otp_runtime.process.handle import LAUNCHER_ID
 from otp_runtime.process.job import Job
@@ -39,6 +39,7 @@ def start_job(
     body: bytes | None = None,
 ) -> Any:
     """Have a process started and wait until it is; gives its pid, None when it ignored."""
+    boot.refuse_start_while_loading()
     context = current()
     if body is None:
         assert function is not None

@@ -16,7 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from otp_runtime.process import current, shipping
+from otp_runtime.process import boot, current, shipping
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,6 +69,7 @@ def _is_sound(name: str) -> bool:
 
 def _try(name: str, write_end: int) -> None:
     try:
+        boot.loading = True
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)

@@ -406,17 +406,21 @@ class TestTimeout:
         [
             lambda pid: process.send(pid, NoReply),
             lambda pid: cast(pid, NoReply),
-            lambda pid: call(pid, lambda client, state: Reply(1, state)),
+            lambda pid: GenServer.send_request(pid, lambda client, state: Reply(1, state)),
         ],
         ids=["info", "cast", "call"],
     )
     def test_any_message_ends_the_wait(self, me, message):
         """Also one that nobody knows."""
-        pid = Teller.start_link(servers.ok(me, timeout=SOON * 5))
-        message(pid)
-        process.send_after(pid, "marker", SOON * 8)
+        with gate() as hold:
+            pid = Teller.start_link(me)
+            cast(pid, lambda state: (hold.wait(), NoReply(state, timeout=SOON))[1])
+            hold.wait_arrival()
+            message(pid)
+            process.send_after(pid, "marker", 3 * SOON)
+            hold.open()
 
-        assert assert_receive(("info", ...), 5.0) == ("info", "marker")
+            assert assert_receive(("info", ...), 5.0) == ("info", "marker")
 
     def test_from_each_return(self, me):
         """Reply and NoReply too."""

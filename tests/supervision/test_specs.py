@@ -32,6 +32,7 @@ class TestBadSpec:
         ("field", "value"),
         [
             ("id", []),
+            ("id", None),
             ("start", None),
             ("start", (1, (), {})),
             ("start", (int, [], {})),
