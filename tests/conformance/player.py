@@ -24,7 +24,7 @@ from otp_runtime import (
 from otp_runtime.errors import NotSuspended, UpgradeFailed
 
 QUIET_SECONDS = 10.0
-TIME_FACTOR = 2.0
+TIME_FACTOR = 5.0
 """Every duration of a scenario is multiplied by this: no trace depends on the absolute values."""
 
 DRIVER = "driver"
