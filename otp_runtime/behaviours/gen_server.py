@@ -203,12 +203,12 @@ class GenServer(Generic[S]):
 
     def handle_call(self, request: Any, client: Client[Any], state: S, /) -> Reply[Any, S] | NoReply[S] | Stop[S]:
         """Handle a `call`. Default: crash, as an unknown request is a bug of the caller's or the server's."""
-        msg = f"{type(self).__qualname__} has no handle_call, and was called with {request!r}"
+        msg = f"{server_loop.label_of(type(self))} has no handle_call, and was called with {request!r}"
         raise NotImplementedError(msg)
 
     def handle_cast(self, request: Any, state: S, /) -> NoReply[S] | Stop[S]:
         """Handle a `cast`. Default: crash."""
-        msg = f"{type(self).__qualname__} has no handle_cast, and was cast {request!r}"
+        msg = f"{server_loop.label_of(type(self))} has no handle_cast, and was cast {request!r}"
         raise NotImplementedError(msg)
 
     def handle_info(self, message: Any, state: S, /) -> NoReply[S] | Stop[S]:
