@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypedDict, Unpack
 
 from otp_runtime.behaviours import gen, server_loop
 from otp_runtime.core.child_spec import ChildSpec, is_seconds
@@ -18,12 +18,24 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from otp_runtime.behaviours.gen import Client, RequestId, Response
-    from otp_runtime.behaviours.returns import Ignore, NoReply, Ok, Reply, Stop
+    from otp_runtime.behaviours.returns import Ignore, NoReply, Ok, RaiseInCaller, Reply, Stop
     from otp_runtime.terms.pid import Ref, ServerRef
 
     MaybeNone: TypeAlias = Any
 
-S = TypeVar("S")
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from typing_extensions import TypeVar
+
+    S = TypeVar("S", default=Any)
+    InitReturn: TypeAlias = S | Ok[S] | Ignore | Stop[S]
+    CallReturn: TypeAlias = Reply[Any, S] | RaiseInCaller | NoReply[S] | Stop[S]
+    Return: TypeAlias = NoReply[S] | Stop[S]
+else:
+    from typing import TypeVar
+
+    S = TypeVar("S")
 
 RESERVED = frozenset(
     [
@@ -197,21 +209,21 @@ class GenServer(Generic[S]):
 
     # -- callbacks ------------------------------------------------------------------------------------------
 
-    def init(self, arg: Any, /) -> S | Ok[S] | Ignore | Stop[S]:
+    def init(self, arg: Any, /) -> InitReturn[S] | Awaitable[InitReturn[S]]:
         """Give the first state, in the new process, before the starter goes on. Default: `arg` is the state."""
         return arg  # type: ignore[no-any-return]
 
-    def handle_call(self, request: Any, client: Client[Any], state: S, /) -> Reply[Any, S] | NoReply[S] | Stop[S]:
+    def handle_call(self, request: Any, client: Client[Any], state: S, /) -> CallReturn[S] | Awaitable[CallReturn[S]]:
         """Handle a `call`. Default: crash, as an unknown request is a bug of the caller's or the server's."""
         msg = f"{server_loop.label_of(type(self))} has no handle_call, and was called with {request!r}"
         raise NotImplementedError(msg)
 
-    def handle_cast(self, request: Any, state: S, /) -> NoReply[S] | Stop[S]:
+    def handle_cast(self, request: Any, state: S, /) -> Return[S] | Awaitable[Return[S]]:
         """Handle a `cast`. Default: crash."""
         msg = f"{server_loop.label_of(type(self))} has no handle_cast, and was cast {request!r}"
         raise NotImplementedError(msg)
 
-    def handle_info(self, message: Any, state: S, /) -> NoReply[S] | Stop[S]:
+    def handle_info(self, message: Any, state: S, /) -> Return[S] | Awaitable[Return[S]]:
         """Handle any other message: `Down`, `Exit`, `"timeout"`, what `process.send` sent. Default: warn, drop."""
         import logging
 
@@ -222,12 +234,12 @@ class GenServer(Generic[S]):
         )
         return NoReply(state)
 
-    def handle_continue(self, term: Any, state: S, /) -> NoReply[S] | Stop[S]:
+    def handle_continue(self, term: Any, state: S, /) -> Return[S] | Awaitable[Return[S]]:
         """Go on after a callback that returned `continue_=term`, before any other message. Default: crash."""
         msg = f"{type(self).__qualname__} has no handle_continue, and returned continue_={term!r}"
         raise NotImplementedError(msg)
 
-    def code_change(self, old_vsn: Any, state: S, extra: Any, /) -> S:
+    def code_change(self, old_vsn: Any, state: S, extra: Any, /) -> S | Awaitable[S]:
         """Convert a state of older code. Default: keep it."""
         return state
 

@@ -23,7 +23,10 @@ from otp_runtime.host import kernel
 from otp_runtime.host.directory import NodeDirectory
 
 PROGRAM_SECONDS = 1.4
+"""What the launcher has, when the program was killed, to stop its roots and end."""
+
 ORPHAN_SECONDS = 0.9
+"""What the roots have, when the launcher was killed."""
 READY_FD = 3
 
 
@@ -50,8 +53,8 @@ def main(argv: list[str]) -> int:
         _load(launcher_entry)(path, me, READY_FD, _load(supervisor_entry))
         os._exit(1)
     os.close(READY_FD)
-    _watch(program, launcher_pid)
-    _end_everything(launcher_pid)
+    in_time = _watch(program, launcher_pid)
+    _end_everything(launcher_pid, ORPHAN_SECONDS if in_time else 0.0)
     directory.remove()
     return 0
 
@@ -61,8 +64,8 @@ def _load(entry: str) -> Any:
     return getattr(importlib.import_module(module), function)
 
 
-def _watch(program: kernel.OsProcess, launcher_pid: int) -> None:
-    """Wait until the launcher is dead, or the program is and the launcher had its time."""
+def _watch(program: kernel.OsProcess, launcher_pid: int) -> bool:
+    """Wait until the launcher is dead, or the program is and the launcher had its time; say which by True or False."""
     launcher = os.pidfd_open(launcher_pid)
     poll = select.poll()
     poll.register(launcher, select.POLLIN)
@@ -73,20 +76,22 @@ def _watch(program: kernel.OsProcess, launcher_pid: int) -> None:
     while True:
         left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
         ready = {fd for fd, _event in poll.poll(left)}
-        if launcher in ready or (deadline is not None and time.monotonic() >= deadline):
-            return
+        if launcher in ready:
+            return True
+        if deadline is not None and time.monotonic() >= deadline:
+            return False
         for fd in ready:
             poll.unregister(fd)
         if pidfd in ready and deadline is None:
             deadline = time.monotonic() + PROGRAM_SECONDS
 
 
-def _end_everything(launcher_pid: int) -> None:
+def _end_everything(launcher_pid: int, grace: float) -> None:
     """Give what fell to the guard a moment, then kill and reap all of it."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     with contextlib.suppress(ProcessLookupError):
         os.kill(launcher_pid, signal.SIGKILL)
-    deadline = time.monotonic() + ORPHAN_SECONDS
+    deadline = time.monotonic() + grace
     while kernel.children_of(os.getpid()):
         if time.monotonic() >= deadline:
             for os_pid in kernel.descendants_of(os.getpid()):

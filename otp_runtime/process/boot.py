@@ -311,7 +311,7 @@ def reason_of(error: BaseException, context: Context) -> Any:
         case SystemExit(code=code):
             if code is None or code == 0:
                 return "normal"
-            return Exited(code & 0xFF if isinstance(code, int) else 1)
+            return Exited(code if isinstance(code, int) else 1)
         case _:
             return crash_of(error)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic
 
 from otp_runtime.core import messages as wire
 from otp_runtime.errors import CallingSelf, CallTimeout, CodecError, MailboxFull, NoNode, ServerDown
@@ -16,7 +17,14 @@ if TYPE_CHECKING:
     from otp_runtime.process.peers import Peer
     from otp_runtime.terms.pid import Pid
 
-V = TypeVar("V")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    V = TypeVar("V", default=Any)
+else:
+    from typing import TypeVar
+
+    V = TypeVar("V")
 
 _VALUE_REPLY = bytes([0x94, wire.REPLY])
 SHORT_WAIT_SECONDS = 300e-6
@@ -40,11 +48,21 @@ def caller(server: Any, message: Any) -> Context:
         raise ServerDown("noconnection", server, message, detail="the node has ended") from error
 
 
+def deadline_of(timeout: float | None, started: float) -> float | None:
+    """Give the monotonic time at which `timeout` seconds are over; None for ever."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or math.isnan(timeout):
+        msg = f"timeout is seconds (a number) or None for ever, not {timeout!r}"
+        raise TypeError(msg)
+    return None if timeout == math.inf else started + timeout
+
+
 def request(server: Any, message: Any, timeout: float | None, kind: int = wire.CALL) -> Any:
     """Send a request and wait for its reply: the one call protocol of all behaviours."""
     context = caller(server, message)
     started = poller.now()
-    deadline = None if timeout is None else started + timeout
+    deadline = deadline_of(timeout, started)
     peer = names.find(context, server, deadline, message)
     if peer.id == context.id:
         raise CallingSelf(server, message, 0.0)

@@ -34,7 +34,7 @@ def stop(server: Any, reason: Any = "normal", timeout: float | None = None, *, m
     ended: list[Any] = []
     peer.waiters.append(ended.append)
     try:
-        _ask_to_stop(context, peer, reason, deadline)
+        _ask_to_stop(context, peer, reason)
         while not ended:
             left = None if deadline is None else deadline - poller.now()
             if left is not None and left <= 0:
@@ -49,12 +49,10 @@ def stop(server: Any, reason: Any = "normal", timeout: float | None = None, *, m
         raise ServerDown(ended[0], server, "stop", poller.now() - started)
 
 
-def _ask_to_stop(context: Context, peer: Peer, reason: Any, deadline: float | None) -> None:
-    payload = context.codec.encode([wire.SYSTEM, context.id, context.next_serial(), ("terminate", reason)], "reason")
-    if deadline is None:
-        context.post(peer, payload)
-    else:
-        context.transmit(peer, payload, deadline)
+def _ask_to_stop(context: Context, peer: Peer, reason: Any) -> None:
+    envelope = [wire.SYSTEM, context.id, context.next_serial(), ("terminate", reason)]
+    payload = context.encode_with(envelope, reason, "reason")
+    context.post(peer, payload)
 
 
 async def astop(server: Any, reason: Any = "normal", timeout: float | None = None) -> None:
@@ -63,7 +61,7 @@ async def astop(server: Any, reason: Any = "normal", timeout: float | None = Non
     started = poller.now()
     deadline = None if timeout is None else started + timeout
     peer = await bridge.find(context, server, deadline, "stop")
-    ended = await wait_for_end(context, peer, timeout, lambda: _ask_to_stop(context, peer, reason, None))
+    ended = await wait_for_end(context, peer, timeout, lambda: _ask_to_stop(context, peer, reason))
     if ended is None:
         raise CallTimeout(server, "stop", poller.now() - started)
     if ended[0] != reason:

@@ -28,8 +28,8 @@ class NodeHandle:
         self.incarnation = incarnation
         self.program = program
         self.gone = False
-        self.started: set[int] = set()
-        """Ids of the processes that this OS process started."""
+        self.started: dict[int, float | None] = {}
+        """The processes that this OS process started, by id: the seconds each has to stop, None for ever."""
         self.shipper = Shipper(f"{directory.path}/defs")
         self.codec = Codec(self.shipper)
 
@@ -46,6 +46,7 @@ class NodeHandle:
             for thing in args:
                 if callable(thing):
                     check_globals(thing, what)
+                self.codec.encode(thing, f"{what}: argument")
             raise
 
     def unseal(self, sealed: bytes) -> tuple[Any, list[Any], dict[str, Any]]:

@@ -30,7 +30,7 @@ from otp_runtime.terms.reason import Crash, is_abnormal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-HASTE_SECONDS = 1.0
+HASTE_SECONDS = 0.9
 
 
 class Program:
@@ -208,6 +208,7 @@ class Launcher:
         program.leaving = True
         if program.id == self.owner:
             self.hasty = True
+            self.offspring.orphan_seconds = 0.0
         self.context.poller.at(poller.now() + HASTE_SECONDS, lambda: self._kill_roots(program))
         for root in program.roots:
             self.offspring.send_exit(root, "shutdown")

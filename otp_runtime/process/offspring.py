@@ -108,6 +108,7 @@ class Offspring:
         self._on_word = on_word
         self._on_death = on_death
         self._kept: list[int] = []
+        self.orphan_seconds = ORPHAN_SECONDS
         self._oom_kills = kernel.oom_kills()
         self._reaped: list[Child] = []
         context.on_doom = self.doom
@@ -299,7 +300,7 @@ class Offspring:
             kernel.send_signal(orphan.pidfd, signal.SIGKILL)
         else:
             # one second for the whole subtree, however deep it is
-            deadline = orphan.root.words.setdefault("deadline", poller.now() + ORPHAN_SECONDS)
+            deadline = orphan.root.words.setdefault("deadline", poller.now() + self.orphan_seconds)
             self.context.poller.at(deadline, lambda: self._end_orphan(orphan))
 
     def _end_orphan(self, orphan: Child) -> None:
@@ -330,6 +331,8 @@ class Offspring:
         if child.box.flag(boxes.THREADS):
             judge_threads(self.context, child.os_process, reason, besides=child.id)
         self._judge(child, reason)
+        if child.box.kind == boxes.KIND_SUPERVISOR:
+            self._inherit_kept(child.id)
         if child.job is None:
             child.words["gone"]()
         else:
@@ -409,11 +412,21 @@ class Offspring:
             child.box.judge(self.context.codec.encode(reason), elsewhere)
         except (CodecError, OSError):
             child.box.judge(b"", elsewhere)
-        self._keep(child)
+        self._keep(child.id)
 
-    def _keep(self, child: Child) -> None:
+    def _inherit_kept(self, supervisor: int) -> None:
+        """Take over the boxes of the dead that a supervisor kept: they too are forgotten some time."""
+        for process_id in self.directory.process_ids():
+            box = Box.open(self.directory.box(process_id))
+            if box is None:
+                continue
+            if box.identity.reaper == supervisor and box.flag(boxes.JUDGED):
+                self._keep(process_id)
+            box.close()
+
+    def _keep(self, process_id: int) -> None:
         """Keep the boxes of the latest dead for those who come late; forget the oldest."""
-        self._kept.append(child.id)
+        self._kept.append(process_id)
         if len(self._kept) > KEPT_DEAD:
             oldest = self._kept.pop(0)
             self.directory.forget(oldest)

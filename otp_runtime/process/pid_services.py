@@ -91,7 +91,13 @@ class PidServices:
             process.exit(pid, "shutdown")
             self.wait(pid, None)
             return
-        ending.stop(pid, "shutdown" if box.kind == boxes.KIND_SUPERVISOR else "normal")
+        reason = "shutdown" if box.kind == boxes.KIND_SUPERVISOR else "normal"
+        try:
+            ending.stop(pid, reason, current().node.started.get(pid.id))
+        except CallTimeout:
+            # stopped, flooded or deaf: it had the time that a supervisor would have given it
+            process.exit(pid, "kill")
+            raise ServerDown(self.wait(pid, None), pid) from None
 
     def _after(self, pid: Pid, reason: Any, exc: BaseException | None) -> None:
         if not is_abnormal(reason) and not self._gave_up(pid, reason):

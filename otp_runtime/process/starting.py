@@ -59,13 +59,15 @@ def start_job(
         shutdown=shutdown,
     )
     word = node.ask_launcher(["start", job.to_term()], None)
-    return _conclude(context, word, link=link, timeout=timeout, label=label)
+    return _conclude(context, word, link=link, timeout=timeout, label=label, shutdown=shutdown)
 
 
-def _conclude(context: Context, word: list[Any], *, link: bool, timeout: float | None, label: str) -> Any:
+def _conclude(
+    context: Context, word: list[Any], *, link: bool, timeout: float | None, label: str, shutdown: float | None
+) -> Any:
     match word:
         case ["ok", Pid() as pid]:
-            context.node.started.add(pid.id)
+            context.node.started[pid.id] = shutdown
             if link:
                 hold_link(context, pid)
             return pid
