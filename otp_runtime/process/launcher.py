@@ -204,7 +204,6 @@ class Launcher:
 
     def _program_died(self, program: Program) -> None:
         self._forget_pidfd(program)
-        self._judge_program(program)
         program.leaving = True
         if program.id == self.owner:
             self.hasty = True
@@ -212,6 +211,8 @@ class Launcher:
         self.context.poller.at(poller.now() + HASTE_SECONDS, lambda: self._kill_roots(program))
         for root in program.roots:
             self.offspring.send_exit(root, "shutdown")
+        # the verdict after the order to stop: a root that is linked to the program then hears of that first
+        self._judge_program(program)
         self._stop_next_root(program)
 
     def _forget_pidfd(self, program: Program) -> None:
