@@ -43,7 +43,8 @@ def main(argv: list[str]) -> int:
     fcntl.flock(lock, fcntl.LOCK_EX)
     kernel.become_subreaper()
     kernel.raise_descriptor_limit()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     me = kernel.own_process()
     program = kernel.OsProcess(int(program_pid), int(program_start))
     launcher_pid = os.fork()

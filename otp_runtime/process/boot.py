@@ -293,6 +293,9 @@ def _load(context: Context, job: Job) -> tuple[Any, list[Any], dict[str, Any]]:
     loading = True
     try:
         return context.node.unseal(job.body)
+    except CodecError as error:
+        # what an import raised says more than that the data could not be read
+        raise error.__cause__ if isinstance(error.__cause__, Exception) else error from None
     finally:
         loading = False
 

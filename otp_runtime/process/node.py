@@ -80,6 +80,7 @@ def _start(name: str | None) -> NodeHandle:
     full = full_name(name)
     try:
         kernel.check_system()
+        _fill_standard_descriptors()
         base = directories.ensure_private(directories.base_directory())
         _sweep(base)
         directory = NodeDirectory(base / file_name_of(full))
@@ -103,6 +104,15 @@ def _start(name: str | None) -> NodeHandle:
     _membership = _Membership(handle, guard)
     _start_thread(_membership)
     return handle
+
+
+def _fill_standard_descriptors() -> None:
+    """Put /dev/null where a standard descriptor is closed: one of ours there would be written to as if it were that."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def _sweep(base: Path) -> None:
@@ -184,7 +194,8 @@ def _spawn_guard(handle: NodeHandle) -> int:
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, ready_w, 3),
             ],
-            setpgroup=0,
+            # a session of its own: Ctrl-C reaches only the program, and no hang-up comes when that dies
+            setsid=True,
             setsigmask=(),
             setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP),
         )
@@ -289,6 +300,7 @@ def _attach(node: str | None) -> NodeHandle:
             if _membership.handle.name == name:
                 return _membership.handle
             raise NoNode(name, f"this program takes part in {_membership.handle.name} already; Node.stop() first")
+        _fill_standard_descriptors()
         base = directories.ensure_private(directories.base_directory())
         directory = NodeDirectory(base / file_name_of(name))
         try:
