@@ -91,7 +91,7 @@ class Agent:
         timeout: float | None = None,
     ) -> ChildSpec:
         """Say how a supervisor starts this agent. `id` defaults to the local `name`, else "Agent"."""
-        options = {} if timeout is None else {"timeout": timeout}
+        options: Any = {} if timeout is None else {"timeout": timeout}
         if id is None:
             id = name if isinstance(name, str) else "Agent"
         return _AgentServer.child_spec(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypedDict, Unpack
 
 from otp_runtime.behaviours import gen, server_loop
@@ -68,6 +69,12 @@ class Options(TypedDict, total=False):
     """Start options beyond OTP's."""
 
     overflow: Literal["block", "drop_newest", "error"]
+
+
+class SpecOptions(Options, total=False):
+    """What `child_spec` passes on to `start_link`."""
+
+    timeout: float | None
 
 
 class GenServer(Generic[S]):
@@ -185,17 +192,17 @@ class GenServer(Generic[S]):
         arg: Any = None,
         *,
         id: Any = None,
-        restart: Any = None,
-        shutdown: Any = ...,
+        restart: Literal["permanent", "transient", "temporary"] | None = None,
+        shutdown: float | Literal["brutal_kill"] | EllipsisType | None = ...,
         significant: bool = False,
         name: Any = None,
-        **options: Any,
+        **options: Unpack[SpecOptions],
     ) -> ChildSpec:
         """Say how a supervisor starts this server: `start_link(arg, name=name, **options)`, run in the new process.
 
         `id` defaults to the local `name`, else to the class's qualified name; `restart` and `shutdown` to the class's.
         """
-        keywords = dict(options)
+        keywords: dict[str, Any] = dict(options)
         if name is not None:
             keywords["name"] = name
         check_options({key: value for key, value in options.items() if key != "timeout"})
@@ -203,7 +210,7 @@ class GenServer(Generic[S]):
             id=id if id is not None else name if isinstance(name, str) else cls.__qualname__,
             start=(cls.start_link, (arg,), keywords),
             restart=cls.restart if restart is None else restart,
-            shutdown=cls.shutdown if shutdown is ... else shutdown,
+            shutdown=cls.shutdown if isinstance(shutdown, EllipsisType) else shutdown,
             significant=significant,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, Unpack, cast
 
 from otp_runtime.behaviours import gen, gen_server
 from otp_runtime.behaviours.returns import Ignore
@@ -67,6 +67,15 @@ class SupervisorSpec:
     children: tuple[ChildSpec, ...]
 
 
+class Flags(TypedDict, total=False):
+    """The flags of a supervisor: see `Supervisor.start_link`."""
+
+    strategy: Strategy
+    max_restarts: int
+    max_seconds: float
+    auto_shutdown: AutoShutdown
+
+
 class Supervisor:
     """A supervisor: give it children and a strategy, or subclass it and write `init(arg)`.
 
@@ -84,7 +93,7 @@ class Supervisor:
     # -- starting -------------------------------------------------------------------------------------------
 
     @classmethod
-    def start_link(cls, children: Any = None, *, name: Any = None, **flags: Any) -> Pid | MaybeNone:
+    def start_link(cls, children: Any = None, *, name: Any = None, **flags: Unpack[Flags]) -> Pid | MaybeNone:
         """Start a supervisor linked to the caller, and all its children, in order, before it returns.
 
         On `Supervisor` itself: `children` is a list of `ChildSpec`, `Class` or `(Class, arg)`; flags are `strategy`
@@ -95,20 +104,20 @@ class Supervisor:
         `InitFailed(("shutdown", ("failed_to_start_child", id, reason)))` when a child cannot start: everything
         started before it is stopped again. OTP: supervisor:start_link/2,3.
         """
-        return cls._start(children, name, flags, link=True)
+        return cls._start(children, name, dict(flags), link=True)
 
     @classmethod
-    def start(cls, children: Any = None, *, name: Any = None, **flags: Any) -> Pid | MaybeNone:
+    def start(cls, children: Any = None, *, name: Any = None, **flags: Unpack[Flags]) -> Pid | MaybeNone:
         """As `start_link`, linked to nobody."""
-        return cls._start(children, name, flags, link=False)
+        return cls._start(children, name, dict(flags), link=False)
 
     @classmethod
-    async def astart_link(cls, children: Any = None, *, name: Any = None, **flags: Any) -> Pid | MaybeNone:
+    async def astart_link(cls, children: Any = None, *, name: Any = None, **flags: Unpack[Flags]) -> Pid | MaybeNone:
         """As `start_link`, without blocking the event loop of the caller."""
         return await starting.in_event_loop(lambda: cls.start_link(children, name=name, **flags))
 
     @classmethod
-    async def astart(cls, children: Any = None, *, name: Any = None, **flags: Any) -> Pid | MaybeNone:
+    async def astart(cls, children: Any = None, *, name: Any = None, **flags: Unpack[Flags]) -> Pid | MaybeNone:
         """As `start`, without blocking the event loop of the caller."""
         return await starting.in_event_loop(lambda: cls.start(children, name=name, **flags))
 
@@ -179,22 +188,22 @@ class Supervisor:
         children: Any = None,
         *,
         id: Any = None,
-        restart: Any = None,
-        shutdown: Any = None,
+        restart: Literal["permanent", "transient", "temporary"] | None = None,
+        shutdown: float | Literal["brutal_kill"] | None = None,
         significant: bool = False,
         name: Any = None,
-        **flags: Any,
+        **flags: Unpack[Flags],
     ) -> ChildSpec:
         """Say how another supervisor starts this one: `start_link`'s arguments, and those of a child spec.
 
         `id` defaults to the local `name`, else to the class's qualified name; `shutdown` to None (for ever).
         """
-        keywords = dict(flags)
+        keywords: dict[str, Any] = dict(flags)
         if name is not None:
             keywords["name"] = name
         if not cls._has_init():
             children = [coerce_child_spec(child) for child in children]
-            cls.spec(children, **flags)
+            cls.spec(children, **cast("Any", flags))
         return ChildSpec(
             id=id if id is not None else name if isinstance(name, str) else cls.__qualname__,
             start=(cls.start_link, (children,), keywords),

@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 
@@ -246,7 +246,11 @@ def _times_out(name: str) -> bool:
 
 # -- strategies --------------------------------------------------------------------------------------------------------
 
-STRATEGIES = ("one_for_one", "one_for_all", "rest_for_one")
+STRATEGIES: tuple[Literal["one_for_one", "one_for_all", "rest_for_one"], ...] = (
+    "one_for_one",
+    "one_for_all",
+    "rest_for_one",
+)
 
 
 def strategies(story: Story) -> None:
@@ -291,7 +295,7 @@ def _children(supervisor: Pid) -> dict[str, Any]:
 
 # -- restart types -----------------------------------------------------------------------------------------------------
 
-TYPES = ("permanent", "transient", "temporary")
+TYPES: tuple[Literal["permanent", "transient", "temporary"], ...] = ("permanent", "transient", "temporary")
 ENDS = ("normal", "shutdown", "crash")
 
 
