@@ -24,7 +24,7 @@ from otp_runtime.core.signals import Deliver, Die, on_exit_signal
 from otp_runtime.errors import CodecError, OtpError
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, pipe, poller
-from otp_runtime.process.peers import VERDICT_SECONDS, Peer, frames_for
+from otp_runtime.process.peers import VERDICT_SECONDS, Peer, await_verdict, frames_for
 from otp_runtime.process.sending import DYING_POLL_SECONDS, Sending
 from otp_runtime.terms.events import Down, Exit
 from otp_runtime.terms.pid import Ref
@@ -401,6 +401,8 @@ class Context(Sending):
         box = boxes.Box.open(self.directory.box(process_id))
         if box is None:
             return "noproc"
+        if box.identity.reaper != self.id:
+            await_verdict(box)
         try:
             reason = self._judged_reason(box, process_id)
         finally:

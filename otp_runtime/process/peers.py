@@ -115,8 +115,8 @@ class Peer:
         self.outbox.clear()
 
 
-def open_peer(directory: NodeDirectory, pid: Pid, me: int) -> Peer | None:
-    """Open another process for the process `me`; None when it is dead and judged, or never was."""
+def open_peer(directory: NodeDirectory, pid: Pid) -> Peer | None:
+    """Open another process; None when it is dead, or never was."""
     box = Box.open(directory.box(pid.id))
     if box is None:
         return None
@@ -125,8 +125,6 @@ def open_peer(directory: NodeDirectory, pid: Pid, me: int) -> Peer | None:
         return None
     pidfd = kernel.open_pidfd(box.identity.os_process)
     if pidfd is None:
-        if box.identity.reaper != me:
-            _await_verdict(box)
         box.close()
         return None
     try:
@@ -153,7 +151,7 @@ def _is_born(box: Box) -> bool:
     return True
 
 
-def _await_verdict(box: Box) -> None:
+def await_verdict(box: Box) -> None:
     """Wait for the moment between the reaping of a process and its verdict: after that its name is free."""
     until = time.monotonic() + VERDICT_SECONDS
     while not box.flag(boxes.JUDGED) and time.monotonic() < until:

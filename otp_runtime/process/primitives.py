@@ -214,6 +214,9 @@ def monitor(server: Any) -> Ref:
     try:
         peer = names.find(context, server, None, wait=False)
     except NoProcess:
+        if type(server) is Pid:
+            # it may have been reaped this very moment: after its Down its name is free
+            context.epitaph(server.id)
         gone = server if type(server) is Pid else Pid(context.node.name, 0, context.node.incarnation)
         context.enqueue(Down(ref, gone, "noproc"))
         return ref

@@ -76,7 +76,7 @@ class Sending(abc.ABC):
         if known is not None:
             return known
         try:
-            opened = open_peer(self.directory, self.pid_of(process_id), self.id)
+            opened = open_peer(self.directory, self.pid_of(process_id))
         except OSError as error:
             if error.errno not in {errno.EMFILE, errno.ENFILE}:
                 raise
@@ -97,7 +97,7 @@ class Sending(abc.ABC):
 
     def _open_again(self, process_id: int) -> Peer | None:
         try:
-            return open_peer(self.directory, self.pid_of(process_id), self.id)
+            return open_peer(self.directory, self.pid_of(process_id))
         except OSError as error:
             soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
             who = self.box.name or repr(self.pid)
