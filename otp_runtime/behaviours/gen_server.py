@@ -61,7 +61,6 @@ RESERVED = frozenset(
         "commit",
     ]
 )
-SPEC_FIELDS = ("restart", "shutdown", "significant")
 OPTIONS = ("overflow",)
 
 

@@ -99,6 +99,3 @@ class Stop(Generic[S]):
 @dataclass(slots=True, unsafe_hash=True)
 class Ignore:
     """From `init`: do not start; `start_link` gives None."""
-
-
-CONTROL: Final = (Ok, Reply, RaiseInCaller, NoReply, Stop, Ignore)

@@ -103,7 +103,6 @@ class Context(Sending):
         self.trap_exit = is_program
         box.set_flag(boxes.TRAP_EXIT, int(is_program))
         self.inbox: collections.deque[tuple[bytes, wire.Envelope]] = collections.deque()
-        self.searched = 0
         self.pending: dict[int, Slot] = {}
         self.timers: dict[tuple[int, int], poller.TimerHandle] = {}
         self.doomed: tuple[Any] | None = None
@@ -247,7 +246,6 @@ class Context(Sending):
 
     def took(self, payload: bytes) -> None:
         """Count bytes that left the inbox."""
-        self.searched = 0
         self._queued -= len(payload)
         if self._told and not self.inbox:
             self.box.queued_bytes = self._told = 0

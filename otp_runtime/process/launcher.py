@@ -117,8 +117,9 @@ class Launcher:
 
     def _load_dill(self, job: Job) -> None:
         """Load the pickler of functions once here, not in every child, when this node ships any by value."""
-        by_value = shipping.needs_dill(job.body) or os.listdir(self.context.directory.path / "defs")
-        if not self._has_dill and by_value:
+        if self._has_dill:
+            return
+        if shipping.needs_dill(job.body) or os.listdir(self.context.directory.path / "defs"):
             self._has_dill = True
             shipping.load_dill()
             gc.freeze()

@@ -12,7 +12,6 @@ verdict → from then on watchers conclude.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import signal
 import time
@@ -475,8 +474,3 @@ def close_box(child: Child) -> None:
     if child.box is not None:
         child.box.close()
         child.box = None
-
-
-def with_program(job: Job, program: int) -> Job:
-    """Say whose root a job is."""
-    return dataclasses.replace(job, program=program)
