@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from otp_runtime import Bind, Down, NoProcess, ReceiveTimeout, process
+from otp_runtime import Bind, Down, Node, NoProcess, ReceiveTimeout, process
 from otp_runtime.testing import assert_receive
+from otp_runtime.testing.nodes import private_node
 from tests.process import plain
 
 
@@ -237,14 +238,18 @@ class TestGarbage:
         assert process.receive("still there", 5.0)
         assert process.info(pid).garbage > 0
 
-    def test_is_reported(self, otp_node, me, caplog):
-        """As a warning that names the process."""
-        pid = process.spawn(plain.echo)
-        process.register(pid, "victim of garbage")
-        with open(otp_node.directory / "p" / f"{pid.id}.in", "wb", buffering=0) as mailbox:
-            mailbox.write(b"garbage")
-        process.send(pid, (me, "still there"))
-        process.receive("still there", 5.0)
+
+class TestGarbageReport:
+    def test_is_reported(self, caplog):
+        """As a warning that names the process. The node ends first: then no report is on its way any more."""
+        with private_node() as node:
+            pid = process.spawn(plain.echo)
+            process.register(pid, "victim of garbage")
+            with open(node.directory / "p" / f"{pid.id}.in", "wb", buffering=0) as mailbox:
+                mailbox.write(b"garbage")
+            process.send(pid, (process.self(), "still there"))
+            process.receive("still there", 5.0)
+            Node.stop()
 
         assert "1 piece(s) in the mailbox of victim of garbage were no messages; skipped" in "".join(caplog.messages)
 
