@@ -12,6 +12,7 @@ from otp_runtime.core.names import check_name
 from otp_runtime.errors import BadChildSpec
 from otp_runtime.process import boot, ending, starting
 from otp_runtime.process import primitives as process
+from otp_runtime.process.client import request as client_request
 from otp_runtime.terms.pid import Global, Pid, Via
 
 if TYPE_CHECKING:
@@ -274,6 +275,8 @@ class GenServer(Generic[S]):
         server died and its name is back, so the request may be handled twice. `on_timeout="kill"` kills the server
         when the time is up. OTP: gen_server:call/3.
         """
+        if not across_restart and on_timeout is None:
+            return client_request(server, request, timeout)
         return gen.call(server, request, timeout, across_restart=across_restart, on_timeout=on_timeout)
 
     @staticmethod

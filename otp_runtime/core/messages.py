@@ -40,6 +40,11 @@ LENGTHS: Final = (2, 2, 4, 4, 4, 3, 2, 2, 3, 5, 3)
 VALUE: Final = 0
 RAISE: Final = 1
 
+CAST_HEAD: Final = bytes([0x92, CAST])
+CALL_HEAD: Final = bytes([0x94, CALL])
+REPLY_HEAD: Final = bytes([0x94, REPLY])
+"""How the encoded envelopes of the hot path begin: an array of as many fields, the kind. No other bytes do."""
+
 
 def is_envelope(term: object) -> bool:
     """Say whether a decoded term has the shape of an envelope; what has not is garbage."""

@@ -30,7 +30,6 @@ KIND_SERVER, KIND_SUPERVISOR, KIND_THREAD, KIND_LAUNCHER = range(4)
 
 _HEAD = struct.Struct("<IHH")
 _IDENTITY = struct.Struct("<QQQQd")
-_HOT = struct.Struct("<dQ")
 _F64 = struct.Struct("<d")
 _U64 = struct.Struct("<Q")
 _U32 = struct.Struct("<I")
@@ -46,9 +45,12 @@ _HOT_AT = 104
 _QUEUED_AT = 120
 _GARBAGE_AT = 128
 _LIMIT_AT = 136
+_HAND_SIZE_AT = 144
+_HOT_SIZE = _HAND_SIZE_AT + 8 - _HOT_AT
+_BUSY_SINCE, _HANDLED, _HAND_SIZE = 0, 1, (_HAND_SIZE_AT - _HOT_AT) // 8
 _NAME_AT, _NAME_MAX = 256, 254
 _LABEL_AT, _LABEL_MAX = 512, 510
-_HAND_AT, _HAND_MAX = 1024, 2046
+_HAND_AT, _HAND_MAX = 1024, 2048
 _WORDS_AT, _WORDS_MAX = 3072, 4092
 _VERDICT_AT, _VERDICT_MAX = 7168, 1020
 _ELSEWHERE = 0xFFFFFFFF
@@ -68,12 +70,14 @@ class Identity(NamedTuple):
 class Box:
     """A mapped black box, one's own or another's."""
 
-    __slots__ = ("_map", "path")
+    __slots__ = ("_loop", "_map", "path")
 
     def __init__(self, path: str, mapped: mmap.mmap) -> None:
         """Wrap a mapping; see `create` and `open`."""
         self.path = path
         self._map = mapped
+        # numbers written through a view cost half of packing them; made by the first callback only
+        self._loop: tuple[memoryview[float], memoryview[int]] | None = None
 
     @classmethod
     def create(cls, path: str, process_id: int, reaper: int, kind: int, started_at: float) -> Box:
@@ -113,6 +117,9 @@ class Box:
 
     def close(self) -> None:
         """Unmap."""
+        for view in self._loop or ():
+            view.release()
+        self._loop = None
         self._map.close()
 
     # -- identity -------------------------------------------------------------------------------------------
@@ -173,16 +180,24 @@ class Box:
 
     def enter_callback(self, now: float, handled: int, message: bytes) -> None:
         """Note that a callback begins, and the message it is given."""
-        mapped = self._map
-        if len(message) > _HAND_MAX:
-            message = message[:_HAND_MAX]
-        end = _HAND_AT + 2 + len(message)
-        mapped[_HAND_AT:end] = len(message).to_bytes(2, "little") + message
-        _HOT.pack_into(mapped, _HOT_AT, now, handled)
+        seconds, numbers = self._loop or self._open_loop()
+        size = len(message)
+        if size > _HAND_MAX:
+            size = _HAND_MAX
+            message = message[:size]
+        self._map[_HAND_AT : _HAND_AT + size] = message
+        numbers[_HANDLED] = handled
+        numbers[_HAND_SIZE] = size
+        seconds[_BUSY_SINCE] = now
 
     def leave_callback(self) -> None:
         """Note that the loop is idle again."""
-        _F64.pack_into(self._map, _HOT_AT, 0.0)
+        (self._loop or self._open_loop())[0][_BUSY_SINCE] = 0.0
+
+    def _open_loop(self) -> tuple[memoryview[float], memoryview[int]]:
+        part = memoryview(self._map)[_HOT_AT : _HOT_AT + _HOT_SIZE]
+        self._loop = part.cast("d"), part.cast("Q")
+        return self._loop
 
     @property
     def busy_since(self) -> float:
@@ -199,8 +214,8 @@ class Box:
         """The first bytes of the message whose callback runs (or ran when the process died)."""
         if self.busy_since == 0.0:
             return None
-        (length,) = _U16.unpack_from(self._map, _HAND_AT)
-        return self._map[_HAND_AT + 2 : _HAND_AT + 2 + min(length, _HAND_MAX)]
+        (length,) = _U64.unpack_from(self._map, _HAND_SIZE_AT)
+        return self._map[_HAND_AT : _HAND_AT + min(length, _HAND_MAX)]
 
     @property
     def queued_bytes(self) -> int:

@@ -34,13 +34,15 @@ READ_SIZE = 65536
 SEGMENT_FROM = 512 * 1024
 TERM_MAX = 1 << 30
 
-_pack_header = _HEADER.pack
+pack_header = _HEADER.pack
 _unpack_header = _HEADER.unpack_from
+_unpack_length = struct.Struct("<xxH").unpack_from
+WHOLE_HEAD = bytes([MAGIC, WHOLE])
 
 
 def whole(payload: bytes) -> bytes:
     """Make the frame of a payload that fits into one."""
-    return _pack_header(MAGIC, WHOLE, len(payload) + 4) + payload
+    return pack_header(MAGIC, WHOLE, len(payload) + 4) + payload
 
 
 def parts(payload: bytes, sender: int, number: int) -> list[bytes]:
@@ -49,7 +51,7 @@ def parts(payload: bytes, sender: int, number: int) -> list[bytes]:
     frames = []
     for index in range(count):
         data = payload[index * _PART_DATA : (index + 1) * _PART_DATA]
-        head = _pack_header(MAGIC, PART, 4 + _PART.size + len(data))
+        head = pack_header(MAGIC, PART, 4 + _PART.size + len(data))
         frames.append(head + _PART.pack(sender, number, index, count) + data)
     return frames
 
@@ -57,47 +59,46 @@ def parts(payload: bytes, sender: int, number: int) -> list[bytes]:
 def segment(path: str) -> bytes:
     """Make the frame that names a segment."""
     data = os.path.basename(path).encode()
-    return _pack_header(MAGIC, SEGMENT, len(data) + 4) + data
+    return pack_header(MAGIC, SEGMENT, len(data) + 4) + data
 
 
 def abort(sender: int, before: int) -> bytes:
     """Make the frame that drops a sender's unfinished term, and its segments with numbers below `before`."""
-    return _pack_header(MAGIC, ABORT, 4 + _ABORT.size) + _ABORT.pack(sender, before)
+    return pack_header(MAGIC, ABORT, 4 + _ABORT.size) + _ABORT.pack(sender, before)
 
 
 def only(chunk: bytes) -> bytes | None:
     """Give the payload of a chunk that is one whole frame and nothing else; None otherwise."""
-    if len(chunk) >= 4:
-        magic, kind, length = _unpack_header(chunk)
-        if magic == MAGIC and kind == WHOLE and length == len(chunk):
-            return chunk[4:]
+    if chunk[:2] == WHOLE_HEAD and _unpack_length(chunk)[0] == len(chunk):
+        return chunk[4:]
     return None
 
 
 class Unframer:
     """Turns what was read from a mailbox into payloads, one reader's memory of unfinished terms included."""
 
-    __slots__ = ("_half", "_partial", "garbage", "owner", "segments")
+    __slots__ = ("_partial", "garbage", "half", "owner", "segments")
 
     def __init__(self, segments: str, owner: int = 0) -> None:
         """`segments` is the directory in which segments lie, `owner` the id of the process that reads."""
         self.segments = segments
         self.owner = str(owner)
         self.garbage = 0
-        self._half = b""
+        self.half = b""
+        """What a full read cut off the last frame; empty when the last chunk ended where a frame did."""
         self._partial: dict[int, tuple[int, int, list[bytes]]] = {}
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Give the payloads that `chunk` completes, in order. Never raises for what the bytes are."""
         size = len(chunk)
-        if not self._half:
+        if not self.half:
             payload = only(chunk)
             if payload is not None:
                 return [payload]
         else:
-            chunk = self._half + chunk
+            chunk = self.half + chunk
             size = len(chunk)
-            self._half = b""
+            self.half = b""
         found: list[bytes] = []
         at = 0
         while at < size:
@@ -122,7 +123,7 @@ class Unframer:
     def _rest(self, chunk: bytes, at: int) -> int:
         """Keep the beginning of a frame that a full read cut; anything else that is cut is garbage."""
         if len(chunk) >= READ_SIZE:
-            self._half = chunk[at:]
+            self.half = chunk[at:]
             return len(chunk)
         return self._skip(chunk, at)
 
@@ -194,10 +195,6 @@ class Unframer:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         return payload
-
-    def is_clean(self) -> bool:
-        """Say whether the last chunk ended where a frame ended."""
-        return not self._half
 
     def forget(self, sender: int) -> None:
         """Drop the unfinished term of a sender that died."""

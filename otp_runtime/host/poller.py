@@ -125,7 +125,7 @@ class Poller:
 class Spinner:
     """Decides when a short spin before the sleep is worth its cost."""
 
-    __slots__ = ("_credit", "_crowded", "_not_before", "_pause")
+    __slots__ = ("_credit", "_crowded", "_is_crowded", "_not_before", "_pause")
 
     def __init__(self) -> None:
         """Begin with credit: the first wait of a process is often for an answer."""
@@ -133,25 +133,25 @@ class Spinner:
         self._pause = 0
         self._not_before = 0.0
         self._crowded = CROWDED_PAUSE_SECONDS[0]
+        self._is_crowded = False
 
     def read(self, fd: int, size: int) -> bytes | None:
         """Read `fd`, spinning for a moment when it is empty; None when nothing came: sleep until it is readable.
 
         The yield comes before the first read: whoever shares the core then answers meanwhile, and the read finds it.
         """
-        if self._credit <= 0 and self._pause > 0:
+        if self._pause and self._credit <= 0:
             self._pause -= 1
             return None
         started = now()
         if started < self._not_before:
             return None
-        until = started + SPIN_SECONDS
         while True:
             _yield()
             try:
                 data = _read(fd, size)
             except BlockingIOError:
-                if now() <= until:
+                if now() <= started + SPIN_SECONDS:
                     continue
                 self._credit -= 1
                 if self._credit <= 0:
@@ -159,9 +159,8 @@ class Spinner:
                 self._look_around(now() - started)
                 return None
             self._credit = SPIN_CREDIT
-            spent = now() - started
-            if spent > CROWDED_SECONDS or self._crowded > CROWDED_PAUSE_SECONDS[0]:
-                self._look_around(spent)
+            if self._is_crowded or now() > started + CROWDED_SECONDS:
+                self._look_around(now() - started)
             return data
 
     def _look_around(self, spent: float) -> None:
@@ -176,6 +175,7 @@ class Spinner:
             self._crowded = min(self._crowded * 2, longest)
         else:
             self._crowded = max(self._crowded * 0.9, shortest)
+        self._is_crowded = self._crowded > shortest
 
     def reward(self) -> None:
         """A sleep was short after all: spin again."""

@@ -11,11 +11,11 @@ from otp_runtime.errors import CallingSelf, CallTimeout, CodecError, MailboxFull
 from otp_runtime.host import pipe, poller
 from otp_runtime.process import names
 from otp_runtime.process.context import Context, ExitSignal, Slot
-from otp_runtime.process.current import current, has_ended
+from otp_runtime.process.current import current, has_ended, peek
+from otp_runtime.terms.pid import Pid
 
 if TYPE_CHECKING:
     from otp_runtime.process.peers import Peer
-    from otp_runtime.terms.pid import Pid
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -26,8 +26,9 @@ else:
 
     V = TypeVar("V")
 
-_VALUE_REPLY = bytes([0x94, wire.REPLY])
 SHORT_WAIT_SECONDS = 300e-6
+USUAL_SECONDS = 1e9
+"""Timeouts below it need no second look; NaN and infinity are not below it."""
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -60,20 +61,31 @@ def deadline_of(timeout: float | None, started: float) -> float | None:
 
 def request(server: Any, message: Any, timeout: float | None, kind: int = wire.CALL) -> Any:
     """Send a request and wait for its reply: the one call protocol of all behaviours."""
-    context = caller(server, message)
+    context = peek() or caller(server, message)
     started = poller.now()
-    deadline = deadline_of(timeout, started)
-    peer = names.find(context, server, deadline, message)
+    usual = type(timeout) is float and 0.0 <= timeout < USUAL_SECONDS
+    deadline = started + timeout if usual else deadline_of(timeout, started)  # type: ignore[operator]
+    own, peer = context.pid, None
+    if type(server) is Pid and server.incarnation == own.incarnation and server.node == own.node:
+        peer = context.peers.get(server.id)
+    if peer is None:
+        peer = names.find(context, server, deadline, message)
     if peer.id == context.id:
         raise CallingSelf(server, message, 0.0)
     serial = context.next_serial()
-    payload = context.encode_with([kind, context.id, serial, message], message, "request")
+    try:
+        payload = context.codec.encode([kind, context.id, serial, message])
+    except CodecError:
+        context.codec.encode(message, "request")
+        raise
     chunk = None
-    is_sent = len(payload) <= pipe.PAYLOAD_MAX and not peer.outbox and peer.try_write(pipe.whole(payload))
+    is_sent = peer.write_now(payload)
     if is_sent:
         chunk = context.spinner.read(context.fd, pipe.READ_SIZE)
-        if chunk is not None and (reply := _at_once(context, chunk, serial)) is not None:
-            return reply[3]
+        if chunk is not None and chunk[:2] == pipe.WHOLE_HEAD and chunk[4:6] == wire.REPLY_HEAD:
+            reply = _at_once(context, chunk)
+            if reply is not None and reply[1] == serial and reply[2] == wire.VALUE:
+                return reply[3]
     slot = Slot(peer)
     context.pending[serial] = slot
     try:
@@ -89,16 +101,13 @@ def request(server: Any, message: Any, timeout: float | None, kind: int = wire.C
     return _failed(slot, server, message, started)
 
 
-def _at_once(context: Context, chunk: bytes, serial: int) -> list[Any] | None:
+def _at_once(context: Context, chunk: bytes) -> list[Any] | None:
     """Give the reply if it is all that came and all is well: the common case, without a slot."""
-    payload = pipe.only(chunk) if context.unframer.is_clean() else None
-    if payload is None or payload[:2] != _VALUE_REPLY:
-        return None
+    payload = None if context.unframer.half else pipe.only(chunk)
     try:
-        reply: list[Any] = context.codec.decode(payload)
+        return None if payload is None else context.codec.decode(payload)
     except CodecError:
         return None
-    return reply if len(reply) == 4 and reply[1] == serial and reply[2] == wire.VALUE else None
 
 
 def _transmit(

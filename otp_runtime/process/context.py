@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from otp_runtime.process.handle import NodeHandle
 
 
+LONE = frozenset((wire.CALL_HEAD, wire.CAST_HEAD))
+"""What goes straight to the loop of a server that has nothing else to do."""
+
 MAILBOX_BYTES = 64 * 1024 * 1024
 """What a process may have read from its mailbox and not handled, before senders find it full."""
 
@@ -168,15 +171,13 @@ class Context(Sending):
 
     def feed_to_loop(self, chunk: bytes) -> tuple[bytes, wire.Envelope] | None:
         """As `feed`, but give the common chunk, one small message for an empty inbox, straight to who asks."""
-        if not self.inbox and self.unframer.is_clean():
+        if chunk[4:6] in LONE and not (self.inbox or self.unframer.half):
             payload = pipe.only(chunk)
-            if payload is not None:
-                try:
-                    envelope = self.codec.decode(payload)
-                except CodecError:
-                    envelope = None
-                if wire.is_envelope(envelope) and envelope[0] <= wire.CALL:
-                    return payload, envelope
+            try:
+                if payload is not None:
+                    return payload, self.codec.decode(payload)
+            except CodecError:
+                """It is counted as garbage, below."""
         self.feed(chunk)
         return None
 

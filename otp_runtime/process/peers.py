@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, pipe
 from otp_runtime.host.box import Box
+from otp_runtime.host.pipe import FRAME_MAX, MAGIC, WHOLE, pack_header
 
 if TYPE_CHECKING:
     from otp_runtime.host.directory import NodeDirectory
@@ -68,6 +69,19 @@ class Peer:
     def is_watched(self) -> bool:
         """Say whether anybody here wants to be told of this peer's death."""
         return self.linked or bool(self.monitors) or bool(self.waiters) or bool(self.outbox)
+
+    def write_now(self, payload: bytes) -> bool:
+        """Write a payload if it fits into one frame and nothing waits before it; False when it was not written."""
+        size = len(payload) + 4
+        if size > FRAME_MAX or self.outbox:
+            return False
+        try:
+            os.write(self.fd, pack_header(MAGIC, WHOLE, size) + payload)
+        except BlockingIOError:
+            return False
+        except BrokenPipeError:
+            return True
+        return True
 
     def try_write(self, frame: bytes) -> bool:
         """Write one frame; False when there is no room. To a dead peer everything can be written: it is dropped."""

@@ -188,7 +188,7 @@ class Sending(abc.ABC):
 
     def post(self, peer: Peer, payload: bytes) -> None:
         """Write a payload that must never block its sender; what finds no room waits in the outbox."""
-        if len(payload) <= pipe.PAYLOAD_MAX and not peer.outbox and peer.try_write(pipe.whole(payload)):
+        if peer.write_now(payload):
             return
         self._segment += 1
         peer.outbox.extend(frames_for(self.directory, payload, self.id, peer.id, self._segment))

@@ -145,7 +145,7 @@ class TestCallback:
         """Its first bytes."""
         box.enter_callback(2.0, 1, b"m" * 10_000)
 
-        assert box.message_in_hand == b"m" * 2046
+        assert box.message_in_hand == b"m" * 2048
 
     def test_counters(self, box):
         """Queued bytes, limit and garbage stand beside each other."""
