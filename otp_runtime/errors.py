@@ -301,9 +301,16 @@ class _BadField(SpecError):
 
 
 class BadChildSpec(_BadField):
-    """The child spec's `field` has the value `value`, but may only be what `allowed` says."""
+    """The child spec's `field` has the value `value`, but may only be what `allowed` says; `child` is its id."""
 
     _of = "child spec"
+
+    def __init__(self, field: str, value: Any = None, allowed: Any = None, child: Any = None) -> None:
+        super().__init__(field, value, allowed)
+        self.args = (field, value, allowed, child)
+        self.child = child
+        if child is not None:
+            self._of = f"spec of child {_show(child)}"
 
 
 class BadSupervisorFlags(_BadField):

@@ -7,7 +7,7 @@ checks run in the process that hands it to a supervisor, before anything is star
 >>> check_child_spec(ChildSpec("a", start=(dict, (), {}), significant=1))
 Traceback (most recent call last):
     ...
-otp_runtime.errors.BadChildSpec: bad child spec: significant=1; allowed: True or False
+otp_runtime.errors.BadChildSpec: bad spec of child 'a': significant=1; allowed: True or False
 
 The functions here raise `BadChildSpec`, `DuplicateChild` or `BadSupervisorFlags`; each error
 carries the field, the value that was given and the values that are allowed.
@@ -131,12 +131,15 @@ def check_child_spec(spec: ChildSpec, auto_shutdown: AutoShutdown | None = None)
         BadChildSpec: With the first field that is wrong, its value and what is allowed.
     """
     _check_id(spec.id)
-    _check_start(spec.start)
-    _check_one_of("restart", spec.restart, _RESTARTS)
-    _check_one_of("type", spec.type, _TYPES)
-    _check_shutdown(spec.shutdown)
-    _check_significant(spec, auto_shutdown)
-    _check_preload(spec.preload)
+    try:
+        _check_start(spec.start)
+        _check_one_of("restart", spec.restart, _RESTARTS)
+        _check_one_of("type", spec.type, _TYPES)
+        _check_shutdown(spec.shutdown)
+        _check_significant(spec, auto_shutdown)
+        _check_preload(spec.preload)
+    except BadChildSpec as error:
+        raise BadChildSpec(error.field, error.value, error.allowed, spec.id) from None
     return spec
 
 

@@ -94,6 +94,13 @@ class TestCheckChildSpec:
         assert (field, value) == (caught.value.field, caught.value.value)
         assert caught.value.allowed in str(caught.value)
 
+    def test_the_child_is_named(self):
+        """Whose spec is wrong, among many."""
+        with pytest.raises(BadChildSpec, match="spec of child 'a'") as caught:
+            check_child_spec(ChildSpec("a", start=(dict, (), {}), restart="always"))
+
+        assert caught.value.child == "a"
+
     def test_permanent_child_cannot_be_significant(self):
         """It never ends for good."""
         with pytest.raises(BadChildSpec, match="permanent"):

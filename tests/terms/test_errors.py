@@ -37,6 +37,7 @@ VALUES = {
     "timeout": 5.0,
     "limit": 10,
     "detail": "supervisor top gave up",
+    "child": "counter",
     "field": "restart",
     "value": "always",
     "allowed": ("permanent", "transient"),
