@@ -155,6 +155,10 @@ class Unframer:
             return
         sender, before = _ABORT.unpack(data)
         self._partial.pop(sender, None)
+        with contextlib.suppress(FileNotFoundError):  # the node is ending
+            self._drop_segments(sender, before)
+
+    def _drop_segments(self, sender: int, before: int) -> None:
         for name in os.listdir(self.segments):
             receiver, _, rest = name.partition(".")
             owner, _, number = rest.partition(".")

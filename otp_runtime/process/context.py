@@ -114,6 +114,7 @@ class Context(Sending):
         self.interrupts = False
         self.spinner = poller.Spinner()
         self._reading_lane = False
+        self._late_links: dict[int, None] = {}
         self._queued = 0
         self._told = 0
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
@@ -299,6 +300,9 @@ class Context(Sending):
             pass
         finally:
             self._reading_lane = False
+        late, self._late_links = self._late_links, {}
+        for other in late:
+            self.arrive_exit(other, self.epitaph(other), by_link=True)
 
     def write_own_lane(self, envelope: wire.Envelope) -> None:
         """Send oneself a control message: from a signal handler, whose context may be about to sleep."""
@@ -318,8 +322,13 @@ class Context(Sending):
             case [wire.EXIT, sender, reason]:
                 self.arrive_exit(sender, reason, by_link=False)
             case [wire.LINK, other]:
-                self.link_back(other)
+                if (peer := self.peer(other)) is not None:
+                    peer.linked = True
+                else:
+                    # dead by now; but it may have unlinked before, which lies further back in the lane
+                    self._late_links[other] = None
             case [wire.UNLINK, other]:
+                self._late_links.pop(other, None)
                 if (peer := self.peers.get(other)) is not None:
                     peer.linked = False
             case [wire.DOOM, victim, reason]:
@@ -418,6 +427,7 @@ class Context(Sending):
                 reason = (self._reason_without_reaper(peer),)
             if reason is not None:
                 self.drain()
+                self.read_lane()
                 self._conclude(peer, reason[0])
 
     def _judged_reason(self, box: Box, process_id: int) -> tuple[Any] | None:

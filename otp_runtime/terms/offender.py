@@ -39,6 +39,7 @@ _REFUSED_NAMES = frozenset(
         "_socket.socket",
         "_sqlite3.Connection",
         "_thread.RLock",
+        "_thread._ThreadHandle",
         "_thread._local",
         "_thread.lock",
         "asyncio.events.AbstractEventLoop",

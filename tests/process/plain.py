@@ -14,6 +14,12 @@ def linger():
     process.receive("never sent")
 
 
+def echo_to(to):
+    """Send back what comes, without trapping exits."""
+    while True:
+        process.send(to, process.receive())
+
+
 def trap(to):
     """Trap exits and tell of every message, until told to end."""
     process.trap_exit(True)

@@ -3,7 +3,7 @@
 import pytest
 
 from otp_runtime import Down, Exit, NoProcess, ServerDown, process
-from otp_runtime.testing import assert_receive, sigkill
+from otp_runtime.testing import assert_receive, freeze, sigkill, thaw
 from tests.process import plain
 
 ABNORMAL = ("shutdown", ("shutdown", "moving"), "custom", "killed", "noproc", ("a", 1, [2, None]))
@@ -271,22 +271,35 @@ class TestUnlink:
 
         assert process.flush() == []
 
-    def test_from_the_other_side(self, me, lingering):
-        """Either end undoes it for both."""
+    @pytest.mark.parametrize("knew_of_the_link", [True, False])
+    def test_from_the_other_side(self, me, knew_of_the_link):
+        """It holds however late the link, its undoing and the death of who undid it are looked at."""
+        other_end = process.spawn(plain.echo_to, me)
 
         def link_and_undo():
-            process.link(lingering)
-            process.unlink(lingering)
-            process.send(me, "done")
+            process.link(other_end)
+            process.send(me, "linked")
+            process.receive("undo")
+            process.unlink(other_end)
+            process.send(me, "undone")
             plain.linger()
 
+        if not knew_of_the_link:
+            freeze(other_end)
         other = process.spawn(link_and_undo)
-        assert_receive("done", 5.0)
+        assert_receive("linked", 5.0)
+        if knew_of_the_link:
+            process.send(other_end, "in between")
+            assert_receive("in between", 5.0)
+            freeze(other_end)
+        process.send(other, "undo")
+        assert_receive("undone", 5.0)
         process.exit(other, "custom")
         other.wait(5.0)
-        process.send(lingering, "are you there?")
+        thaw(other_end)
+        process.send(other_end, "are you there?")
 
-        assert process.alive(lingering)
+        assert "are you there?" == assert_receive(str, 5.0)
 
     def test_a_signal_that_has_come_stays(self, me, lingering):
         """It may lie in the mailbox already."""
