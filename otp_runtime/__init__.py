@@ -8,10 +8,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names once more, where type checkers look for them
-    from . import process, system, testing
+    from . import process, statem, system, testing
     from .behaviours.agent import Agent
     from .behaviours.gen import Client, RequestId, Response
     from .behaviours.gen_server import GenServer
+    from .behaviours.gen_statem import GenStateMachine
     from .behaviours.returns import Ignore, NoReply, Ok, Reply, Stop
     from .core.child_spec import ChildSpec
     from .core.patterns import Bind
@@ -83,6 +84,7 @@ __all__ = [
     "ExitWith",
     "Exited",
     "GenServer",
+    "GenStateMachine",
     "Global",
     "Ignore",
     "InitFailed",
@@ -124,6 +126,7 @@ __all__ = [
     "Via",
     "attach",
     "process",
+    "statem",
     "system",
     "testing",
     "why",
@@ -156,6 +159,7 @@ _HOMES = {
     "ExitWith": "errors",
     "Exited": "terms.reason",
     "GenServer": "behaviours.gen_server",
+    "GenStateMachine": "behaviours.gen_statem",
     "Global": "terms.pid",
     "Ignore": "behaviours.returns",
     "InitFailed": "errors",
@@ -199,7 +203,7 @@ _HOMES = {
     "why": "process.death",
 }
 
-_SUBMODULES = frozenset({"process", "system", "testing"})
+_SUBMODULES = frozenset({"process", "statem", "system", "testing"})
 
 
 if not TYPE_CHECKING:  # a checker that saw it would let every misspelt name pass

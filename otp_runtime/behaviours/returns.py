@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic
+from typing import TYPE_CHECKING, Any, Generic
+
+from otp_runtime.core.missing import MISSING as MISSING  # noqa: PLC0414 - also from here
+from otp_runtime.core.missing import Missing
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -16,18 +18,6 @@ else:
 
     S = TypeVar("S")
     V = TypeVar("V")
-
-
-class Missing(enum.Enum):
-    """The absence of a value."""
-
-    MISSING = "missing"
-
-    def __repr__(self) -> str:
-        return "<missing>"
-
-
-MISSING: Final = Missing.MISSING
 
 
 @dataclass(slots=True, unsafe_hash=True)

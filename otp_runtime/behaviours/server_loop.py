@@ -408,7 +408,7 @@ class ServerLoop:
         """An exit signal that is not trapped ends the server: `terminate` does not run (OTP's rule)."""
         reason = self.context.doomed[0] if self.context.doomed is not None else "killed"
         if reason == "shutdown" and hasattr(self.server, "terminate"):
-            name = type(self.server).__qualname__
+            name = self.box.label
             text = f"{name} has terminate() but was shut down without it: set trap_exit = True in the class to run it"
             self.context.node.warn_once(f"terminate-{name}", text)
         return End(reason)
@@ -478,7 +478,8 @@ def _run_server(context: Context, boot: Boot, cls: type, arg: Any, name: Any, op
     context.box.label = label_of(cls)
     overflow = options.get("overflow", "block")
     context.box.set_flag(boxes.OVERFLOW, boxes.OVERFLOW_POLICIES.index(overflow))
-    server = cls()
+    # a state machine, an event manager: an object of the library's between the loop and the user's class
+    server = getattr(cls, "_hosted_server", cls)()
     if any(inspect.iscoroutinefunction(getattr(server, callback, None)) for callback in CALLBACKS):
         from otp_runtime.behaviours.async_loop import AsyncServerLoop
 

@@ -25,7 +25,7 @@ def handle(loop: ServerLoop, request: Any) -> tuple[int, Any]:
     """
     match request:
         case "get_state":
-            return wire.VALUE, loop.state
+            return wire.VALUE, _seen(loop)
         case ("replace_state", function):
             return _replace_state(loop, function)
         case "get_status":
@@ -47,14 +47,21 @@ def handle(loop: ServerLoop, request: Any) -> tuple[int, Any]:
             return wire.RAISE, OtpError(f"{request!r} is no system message that this process knows")
 
 
+def _seen(loop: ServerLoop) -> Any:
+    """Give the state as its user knows it: a behaviour of the library's may keep more beside (OTP's callback)."""
+    look = getattr(loop.server, "system_get_state", None)
+    return loop.state if look is None else look(loop.state)
+
+
 def _replace_state(loop: ServerLoop, function: Any) -> tuple[int, Any]:
+    replace = getattr(loop.server, "system_replace_state", None)
     try:
-        loop.state = function(loop.state)
+        loop.state = function(loop.state) if replace is None else replace(function, loop.state)
     except ExitSignal:
         raise
     except BaseException as error:  # noqa: BLE001 - OTP: the state stays, the caller hears of it
         return wire.RAISE, CallbackFailed(booting.reason_of(error, loop.context))
-    return wire.VALUE, loop.state
+    return wire.VALUE, _seen(loop)
 
 
 def _suspend(loop: ServerLoop, *, suspended: bool) -> None:

@@ -2,6 +2,7 @@
 
 from tests.conformance.agent import AgentPlayer
 from tests.conformance.gen_server import GenServerPlayer
+from tests.conformance.gen_statem import GenStatemPlayer
 from tests.conformance.links import LinksPlayer
 from tests.conformance.player import UNKNOWN
 from tests.conformance.supervision import SupervisionPlayer
@@ -12,6 +13,7 @@ PLAYERS = {
     "sys": GenServerPlayer,
     "links": LinksPlayer,
     "agent": AgentPlayer,
+    "gen_statem": GenStatemPlayer,
 }
 LACKING = frozenset()
 """Features of Erlang that the adapter cannot play."""
