@@ -22,6 +22,9 @@
     │   │   ├── NotFound(id), Running(id), Restarting(id), AlreadyPresent(id)
     │   │   ├── MaxChildren(limit)
     │   │   └── StartFailed(id, reason)
+    │   ├── EventError                  an event manager cannot do what it was asked
+    │   │   ├── NoHandler(handler)
+    │   │   └── HandlerFailed(handler, reason)
     │   ├── TaskExited(reason)
     │   ├── AlreadyRegistered(pid)
     │   ├── CodecError(path, type)      a term cannot travel
@@ -55,10 +58,13 @@ __all__ = [
     "CallingSelf",
     "CodecError",
     "DuplicateChild",
+    "EventError",
     "ExitWith",
+    "HandlerFailed",
     "InitFailed",
     "MailboxFull",
     "MaxChildren",
+    "NoHandler",
     "NoNode",
     "NoProcess",
     "NotFound",
@@ -396,6 +402,37 @@ class StartFailed(SupervisorError):
 
     def __str__(self) -> str:
         return f"child {_show(self.id)} did not start: {_say(self.reason)}"
+
+
+# -- event managers -----------------------------------------------------------------------------
+
+
+class EventError(OtpError):
+    """An event manager cannot do what it was asked; it goes on."""
+
+
+class NoHandler(EventError):
+    """The event manager has no handler `handler`."""
+
+    def __init__(self, handler: Any = None) -> None:
+        self.args = (handler,)
+        self.handler = handler
+
+    def __str__(self) -> str:
+        return f"the event manager has no handler {_show(self.handler)}; GenEvent.which_handlers lists those it has"
+
+
+class HandlerFailed(EventError):
+    """A callback of `handler` failed, or refused, for `reason`. The handler is not (or no longer) installed."""
+
+    def __init__(self, handler: Any = None, reason: Any = None) -> None:
+        self.args = (handler, reason)
+        self.handler = handler
+        self.reason = reason
+        _note_remote_traceback(self, reason)
+
+    def __str__(self) -> str:
+        return f"the event handler {_show(self.handler)} failed: {_say(self.reason)}"
 
 
 # -- the rest -----------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from otp_runtime.behaviours import returns
 from otp_runtime.behaviours.gen import send_reply
 from otp_runtime.behaviours.gen_server import GenServer
 from otp_runtime.behaviours.gen_statem import NO_STATES
+from otp_runtime.behaviours.server_loop import _shown
 from otp_runtime.core import messages as wire
 from otp_runtime.core import statem_values as values
 from otp_runtime.core.missing import MISSING
@@ -173,6 +174,9 @@ class StatemServer(GenServer[Machine]):
 
     def _let(self, machine: Machine, happening: Happening) -> Any:
         """Let something happen, and perform what `core.statem` says."""
+        if type(happening) is Returned and type(happening.result) is returns.Stop:
+            # the Stop of a GenServer says the same
+            happening = Returned(values.Stop(happening.result.reason, happening.result.state))
         machine, actions = step(machine, happening, poller.now())
         for action in actions:
             match action:
@@ -205,7 +209,7 @@ class StatemServer(GenServer[Machine]):
         context = current()
         what = "returned" if "return" in word else "asked for the action"
         who = f"{context.box.name or context.box.label} {context.pid!r}"
-        context.node.warn(f"{who} {what} {_shown(value)}; allowed: {_ALLOWED[word]}")
+        context.node.warn(f"{who} {what} {_shown(value)[:500]}; allowed: {_ALLOWED[word]}")
 
     # -- what is seen from outside --------------------------------------------------------------------------
 
@@ -288,10 +292,3 @@ def _reply(reply: values.Reply) -> None:
                 f"{context.box.name or context.box.label} {context.pid!r}: a reply cannot be sent: {error}"
             )
             send_reply(context, client.pid.id, client.serial, wire.RAISE, error)
-
-
-def _shown(value: Any) -> str:
-    try:
-        return repr(value)[:500]
-    except Exception as error:  # noqa: BLE001 - a broken __repr__ must not hide what it should have shown
-        return f"(repr raised {error!r})"

@@ -87,6 +87,9 @@ class Waiting:
     """For an event."""
 
 
+_WAITING = Waiting()
+
+
 @dataclass(frozen=True, slots=True)
 class Handling:
     """The callback has this event."""
@@ -218,9 +221,19 @@ def next_due(machine: Machine) -> float | None:
 # -- an event begins ---------------------------------------------------------------------------------------
 
 
-def _handle(machine: Machine, event: Event) -> Step:
-    machine = replace(machine, phase=Handling(event), hibernate=False)
-    return machine, (Run(event.type, event.content, machine.state, machine.data),)
+def _handle(machine: Machine, event: Event, timers: tuple[Timer, ...] | None = None) -> Step:
+    state, data = machine.state, machine.data
+    machine = Machine(
+        state,
+        data,
+        machine.state_enter,
+        machine.named_states,
+        Handling(event),
+        machine.queue,
+        machine.postponed,
+        machine.timers if timers is None else timers,
+    )
+    return machine, (Run(event.type, event.content, state, data),)
 
 
 def _expire(machine: Machine, now: float) -> Step:
@@ -229,18 +242,7 @@ def _expire(machine: Machine, now: float) -> Step:
     if due is None or due > now:
         return machine, ()
     first = next(timer for timer in machine.timers if timer.due == due)
-    return _handle(replace(machine, timers=_without(machine.timers, first.which)), Event(first.which, first.content))
-
-
-def _proceed(machine: Machine) -> Step:
-    """Handle the first event of the queue, else the oldest time-out of no seconds, else wait."""
-    if machine.queue:
-        return _handle(replace(machine, queue=machine.queue[1:]), machine.queue[0])
-    for timer in machine.timers:
-        if timer.due is None:
-            rest = replace(machine, timers=_without(machine.timers, timer.which))
-            return _handle(rest, Event(timer.which, timer.content))
-    return replace(machine, phase=Waiting()), ()
+    return _handle(machine, Event(first.which, first.content), _without(machine.timers, first.which))
 
 
 # -- a callback returned -----------------------------------------------------------------------------------
@@ -322,7 +324,7 @@ def _act(
     if enter and machine.state_enter:
         entering = replace(machine, phase=Entering(event, state, data, options))
         return entering, (*replies, Run("enter", machine.state, state, data))
-    moved, then = _proceed(_transition(machine, event, state, data, options))
+    moved, then = _transition(machine, event, state, data, options)
     return moved, (*replies, *then)
 
 
@@ -359,24 +361,27 @@ def _timer(which: Any, seconds: Any, content: Any, now: float, *, absolute: bool
     return Timer(which, seconds if absolute else now + seconds, content)
 
 
-def _transition(machine: Machine, event: Event | None, state: Any, data: Any, options: Options) -> Machine:
-    postponed = machine.postponed
+def _transition(machine: Machine, event: Event | None, state: Any, data: Any, options: Options) -> Step:
+    """Go to `state`; then handle the first of the queue, else the oldest time-out of no seconds, else wait."""
+    postponed, queue = machine.postponed, machine.queue
     if options.postpone and event is not None:
         postponed = (*postponed, event)
-    queue = machine.queue
     timers = _without(machine.timers, "timeout")
     if not is_same(machine.state, state):
         queue, postponed = (*postponed, *queue), ()
         timers = _without(timers, "state_timeout")
-    return replace(
-        machine,
-        state=state,
-        data=data,
-        queue=(*options.inserted, *queue),
-        postponed=postponed,
-        timers=_set(timers, options.timers) if options.timers else timers,
-        hibernate=options.hibernate,
-    )
+    queue = (*options.inserted, *queue)
+    if options.timers:
+        timers = _set(timers, options.timers)
+    following: Event | None = None
+    if queue:
+        following, queue = queue[0], queue[1:]
+    elif (zero := next((timer for timer in timers if timer.due is None), None)) is not None:
+        following, timers = Event(zero.which, zero.content), _without(timers, zero.which)
+    phase = _WAITING if following is None else Handling(following)
+    settings = machine.state_enter, machine.named_states
+    moved = Machine(state, data, *settings, phase, queue, postponed, timers, following is None and options.hibernate)
+    return moved, () if following is None else (Run(following.type, following.content, state, data),)
 
 
 def _set(timers: tuple[Timer, ...], asked: tuple[Timer | Cancel | Update, ...]) -> tuple[Timer, ...]:

@@ -42,6 +42,7 @@ VALUES = {
     "value": "always",
     "allowed": ("permanent", "transient"),
     "id": ("worker", 1),
+    "handler": ("Logger", 1),
     "node": "n@h",
     "path": 'request["a"]',
     "type": "function",

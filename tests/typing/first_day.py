@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from otp_runtime import Agent, Client, GenServer, NoReply, Pid, Reply, Supervisor
+from otp_runtime import (
+    Agent,
+    Client,
+    EventHandler,
+    GenEvent,
+    GenServer,
+    GenStateMachine,
+    NoReply,
+    Pid,
+    RemoveHandler,
+    Reply,
+    Supervisor,
+    statem,
+)
 
 
 class Counter(GenServer[int]):
@@ -31,6 +44,32 @@ class Bare(GenServer):
         return Reply(state, state)
 
 
+class Door(GenStateMachine):
+    """A state machine whose states are methods."""
+
+    callback_mode = "state_functions"
+
+    def init(self, arg: str, /) -> statem.Ok:
+        """The first state."""
+        return statem.Ok("closed", arg, [statem.StateTimeout(1.5, "tick")])
+
+    def closed(self, event: Any, content: Any, data: str) -> statem.NextState | statem.KeepStateAndData:
+        """Handle an event."""
+        match event, content:
+            case statem.Call(client), _:
+                return statem.NextState("closed", data, statem.Reply(client, data))
+            case _:
+                return statem.KeepStateAndData([statem.Postpone(), statem.Timeout("name", None)])
+
+
+class Watcher(EventHandler):
+    """An event handler."""
+
+    def handle_event(self, event: str, state: int, /) -> NoReply[int] | RemoveHandler:
+        """Count."""
+        return NoReply(state + 1) if event != "stop" else RemoveHandler()
+
+
 def main() -> None:
     """Start, call, stop."""
     with Counter.start_link(0, name="counter", overflow="error") as counter:
@@ -43,3 +82,15 @@ def main() -> None:
     with Agent.start_link(lambda: 1) as agent:
         n: int = Agent.get(agent, lambda state: int(state) + 1)
         print(n)
+    with Door.start_link("1234", name="door") as door:
+        GenStateMachine.cast(door, "open")
+        print(GenStateMachine.call(door, "code", timeout=1.0), GenStateMachine.whereis("door"))
+        GenStateMachine.stop(door, missing_ok=True)
+    with GenEvent.start_link(name="events") as events:
+        GenEvent.add_handler(events, Watcher, 0)
+        GenEvent.swap_handler(events, (Watcher, None), ((Watcher, "id"), 0))
+        GenEvent.notify("events", "something")
+        print(GenEvent.call(events, (Watcher, "id"), "how many"))
+    more = [Door.child_spec("1234", shutdown=None), GenEvent.child_spec(name="events"), (Door, "1234")]
+    with Supervisor.start_link(more, strategy="rest_for_one"):
+        pass
