@@ -205,6 +205,7 @@ class TestNotify:
         assert ([Bare], []) == (there, GenEvent.which_handlers(manager))
 
 
+@pytest.mark.slow
 class TestReport:
     """Of a fault."""
 
