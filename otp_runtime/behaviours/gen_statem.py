@@ -68,15 +68,16 @@ class GenStateMachine:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse what would break the library's own names, saying what to write instead."""
         super().__init_subclass__(**kwargs)
+        advice = 'A state of that name is possible with callback_mode = "handle_event_function"'
         for name in sorted(RESERVED & cls.__dict__.keys()):
             msg = (
                 f"{cls.__qualname__}.{name} would hide GenStateMachine.{name}, which the library uses; name it "
-                'otherwise. A state of that name is possible with callback_mode = "handle_event_function"'
+                f"otherwise. {advice}"
             )
             raise TypeError(msg)
         for name in ("restart", "shutdown", "options", "trap_exit", "state_enter", "callback_mode"):
             if inspect.isfunction(cls.__dict__.get(name)):
-                msg = f"{cls.__qualname__}.{name} is a setting of the class, not a method: write {name} = …"
+                msg = f"{cls.__qualname__}.{name} is a setting of the class, not a method: write {name} = …. {advice}"
                 raise TypeError(msg)
         if cls.callback_mode not in CALLBACK_MODES:
             allowed = " or ".join(map(repr, CALLBACK_MODES))

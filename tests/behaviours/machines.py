@@ -1,8 +1,11 @@
 """State machines that the tests start. Importable and light: every process pays for this file's imports."""
 
 import asyncio
+import time
 
 from otp_runtime import ExitWith, GenStateMachine, process, statem
+from otp_runtime.host import box as boxes
+from otp_runtime.host.box import Box
 from otp_runtime.process.current import current
 
 
@@ -31,6 +34,11 @@ class Teller(Scripted):
 
     def terminate(self, reason, state, data):
         process.send(data, ("terminate", reason, state))
+
+
+class TerminatesBadly(Scripted):
+    def terminate(self, reason, state, data):
+        raise ValueError("bad end")
 
 
 class Trapping(Teller):
@@ -144,3 +152,14 @@ def timers_held(event, state, data):
 
 def boom(*_args):
     raise ValueError("boom")
+
+
+def wait_hibernating(pid):
+    """Wait until a server sleeps without what it can do without."""
+    box = Box.open(current().directory.box(pid.id))
+    deadline = time.monotonic() + 5.0
+    while not box.flag(boxes.HIBERNATING) and time.monotonic() < deadline:
+        pass
+    flag = bool(box.flag(boxes.HIBERNATING))
+    box.close()
+    return flag

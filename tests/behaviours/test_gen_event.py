@@ -17,6 +17,7 @@ from otp_runtime import (
     NoHandler,
     NoProcess,
     NoReply,
+    Ok,
     OtpError,
     Reply,
     ServerDown,
@@ -28,6 +29,7 @@ from otp_runtime import (
 from otp_runtime.testing import private_node, wait_restarted
 from tests.behaviours import handlers
 from tests.behaviours.handlers import Bare, LeavesBadly, Other, Teller
+from tests.behaviours.machines import wait_hibernating
 
 
 def receive(pattern=None):
@@ -422,6 +424,23 @@ class TestEnd:
             GenEvent.add_handler("events", Teller, ("a", me))
 
         assert [("terminate", "a", "stop")] == [one for one in flush() if isinstance(one, tuple)]
+
+
+class TestHibernate:
+    @pytest.mark.parametrize("callback", ["event", "call", "init"])
+    def test_from_each_return(self, me, manager, callback):
+        """One handler that wishes it is enough; the states are kept."""
+        GenEvent.add_handler(manager, Teller, ("a", me))
+        match callback:
+            case "event":
+                GenEvent.notify(manager, lambda state: NoReply(state, hibernate=True))
+            case "call":
+                GenEvent.call(manager, Teller, lambda state: Reply(None, state, hibernate=True))
+            case "init":
+                GenEvent.add_handler(manager, (Teller, 1), lambda: Ok(("b", me), hibernate=True))
+        asleep = wait_hibernating(manager)
+
+        assert (True, ("a", 1)) == (asleep, GenEvent.call(manager, Teller, 1))
 
 
 class TestSystem:

@@ -8,6 +8,7 @@ import pytest
 from otp_runtime import (
     AlreadyStarted,
     CallTimeout,
+    Client,
     CodecError,
     Down,
     Exit,
@@ -25,7 +26,9 @@ from otp_runtime import (
     system,
     why,
 )
+from otp_runtime.core.statem import Event, Handling, Machine, Timer
 from otp_runtime.errors import CallbackFailed, NotSuspended, UpgradeFailed
+from otp_runtime.process.current import current
 from otp_runtime.testing import gate, wait_restarted
 from tests.behaviours import machines
 from tests.behaviours.machines import (
@@ -38,8 +41,10 @@ from tests.behaviours.machines import (
     Redacting,
     Scripted,
     Teller,
+    TerminatesBadly,
     Trapping,
     Upgraded,
+    wait_hibernating,
 )
 
 call, cast = GenStateMachine.call, GenStateMachine.cast
@@ -261,6 +266,14 @@ class TestTimeouts:
 
         assert ("timeout", "idle", "s1") == receive()
 
+    def test_many_by_name(self, me):
+        """In the order of their times."""
+        order = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]
+        timers = [statem.Timeout(number, SOON + number / 1000, number) for number in order]
+        Teller.start_link(lambda: statem.Ok("s1", me, timers))
+
+        assert sorted(order) == [receive()[1] for _ in order]
+
     def test_while_suspended_they_wait(self, me):
         """And fire after it."""
         pid = Teller.start_link(me)
@@ -314,6 +327,13 @@ class TestEnd:
         assert ("terminate", "s1") == (said := receive(tuple))[::2]
         assert ("ValueError", "boom") == (said[1].type, said[1].message)
         assert ("ValueError", True) == (pid.wait(5.0).type, "cast <function boom" in why(pid).message_in_hand)
+
+    def test_terminate_raises(self, me):
+        """That is the reason, then."""
+        pid = TerminatesBadly.start(me)
+        GenStateMachine.cast(pid, lambda event, state, data: statem.Stop("meant"))
+
+        assert ("ValueError", "bad end") == ((reason := pid.wait(5.0)).type, reason.message)
 
     def test_exit_with(self, me):
         pid = Scripted.start(None)
@@ -467,3 +487,25 @@ def _leave(*_args):
 
 def _postpone(event, state, data):
     return KEEP(statem.Postpone())
+
+
+class TestHibernate:
+    def test_while_it_waits(self, me):
+        """Until the next event; state and data are kept."""
+        pid = Scripted.start_link(5)
+        cast(pid, lambda event, state, data: KEEP(statem.Hibernate()))
+        asleep = wait_hibernating(pid)
+
+        assert (True, ("s1", 5)) == (asleep, call(pid, "state"))
+
+
+class TestAsData:
+    def test_a_machine_travels(self, me):
+        """All of it is data: what waits in it, and when its time-outs are due."""
+        client = Client(me, 7)
+        event = Event(statem.Call(client), {"a": (1, b"2")})
+        timers = (Timer(("timeout", "n"), 12.5, "t"), Timer("state_timeout", None, None))
+        machine = Machine("s1", [1], True, False, Handling(event), (event,), (event,), timers, True)
+        codec = current().codec
+
+        assert machine == codec.decode(codec.encode(machine))
