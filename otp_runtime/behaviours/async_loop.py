@@ -144,6 +144,10 @@ class AsyncServerLoop(ServerLoop):
                 left = None if deadline is None else deadline - poller.now()
                 if left is not None and left <= 0:
                     return b"", [wire.SEND, "timeout"]
+                if (due := context.poller.next_due()) is not None:
+                    # a timer that a callback set: the event loop knows only of those it was told of on the way
+                    soon = max(0.0, due - poller.now())
+                    left = soon if left is None else min(left, soon)
                 self._wake.clear()
                 try:
                     await asyncio.wait_for(self._wake.wait(), left)

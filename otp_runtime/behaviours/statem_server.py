@@ -191,10 +191,10 @@ class StatemServer(GenServer[Machine]):
         return self._rest(machine)
 
     def _rest(self, machine: Machine) -> Any:
-        self.arm(machine)
+        self._arm(machine)
         return returns.NoReply(machine, hibernate=machine.hibernate)
 
-    def arm(self, machine: Machine) -> None:
+    def _arm(self, machine: Machine) -> None:
         """See to it that this process wakes when the machine's next time-out is due."""
         due = next_due(machine)
         if due is None or (self._armed is not None and self._armed[1] <= due):
@@ -229,10 +229,7 @@ class StatemServer(GenServer[Machine]):
     def _changed(self, machine: Machine, result: Any) -> Any:
         match result:
             case values.Ok(state, data) | (state, data):
-                machine = replace(self._configured(machine), state=state, data=data)
-                self._armed = None
-                self.arm(machine)
-                return machine
+                return replace(self._configured(machine), state=state, data=data)
             case values.Stop(reason) | returns.Stop(reason):
                 return returns.Stop(reason)
             case _:

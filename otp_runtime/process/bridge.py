@@ -25,13 +25,17 @@ class _Reader:
         self.context = context
         self.loop = loop
         self.users = 0
+        self.alarm: asyncio.TimerHandle | None = None
 
     def awake(self) -> None:
         self.context.pump(0)
+        if self.alarm is not None:
+            self.alarm.cancel()
+            self.alarm = None
         if self.users and (self.context.dying or self.context.poller.next_due() is not None):
             due = self.context.poller.next_due()
             pause = DYING_POLL_SECONDS if self.context.dying else max(0.0, (due or 0.0) - poller.now())
-            self.loop.call_later(pause, self.awake)
+            self.alarm = self.loop.call_later(pause, self.awake)
 
 
 _readers: dict[int, _Reader] = {}

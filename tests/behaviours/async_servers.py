@@ -104,3 +104,8 @@ async def set_event(state):
     """The task runs after this callback, while the mailbox is empty."""
     globals()["ticker"][0].set()
     return NoReply(state)
+
+
+async def remind(state):
+    process.send_after(process.self(), "reminded", 0.01)
+    return NoReply(state)

@@ -123,6 +123,11 @@ class Async(GenStateMachine):
                 return statem.KeepStateAndData(statem.Postpone())
             case "cast", "open":
                 return statem.NextState("open", data, statem.StateTimeout(0, "opened"))
+            case "cast", ("after", seconds):
+                return statem.KeepStateAndData([statem.Timeout("late", 60), statem.StateTimeout(seconds, "waited")])
+            case "state_timeout", _:
+                process.send(data, content)
+                return statem.KeepStateAndData()
             case _:
                 raise ExitWith(content)
 

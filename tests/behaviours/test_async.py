@@ -46,6 +46,12 @@ class TestAsyncServer:
 
         assert error.value.reason == Exited(5)
 
+    def test_a_timer_that_it_set_itself(self, me):
+        """Wakes its event loop, though nothing else does."""
+        cast(Async.start_link(me), servers.remind)
+
+        assert assert_receive(("info", ...), 5.0) == ("info", "reminded")
+
     def test_call(self, me):
         """Answers as any other."""
         assert call(Async.start_link(me), "state") == me

@@ -466,6 +466,13 @@ class TestAsync:
         assert "opened" == receive()
         assert "hello" == GenServer.receive_response(rid)
 
+    def test_timeouts(self, me):
+        """Fire while the event loop has nothing else to do."""
+        pid = Async.start(me)
+        cast(pid, ("after", SOON))
+
+        assert "waited" == receive()
+
     def test_terminate(self, me):
         pid = Async.start(me)
         process.send(pid, "custom")
