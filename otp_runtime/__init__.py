@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names once more, where type checkers look for them
-    from . import process, statem, system, testing
+    from . import pg, process, statem, system, testing
     from .behaviours.agent import Agent
     from .behaviours.gen import Client, RequestId, Response
     from .behaviours.gen_event import EventHandler, GenEvent, RemoveHandler, SwapHandler
@@ -57,6 +57,7 @@ if TYPE_CHECKING:  # the same names once more, where type checkers look for them
     )
     from .process.death import Death, why
     from .process.node import Node, attach
+    from .registry.registry import Registry
     from .supervision.supervisor import ChildCount, ChildInfo, Supervisor
     from .terms.events import Down, Exit, NodeDown, NodeUp
     from .terms.pid import Global, Pid, Ref, Remote, ServerRef, Via
@@ -112,6 +113,7 @@ __all__ = [
     "Pid",
     "ReceiveTimeout",
     "Ref",
+    "Registry",
     "Remote",
     "RemoteError",
     "RemoveHandler",
@@ -136,6 +138,7 @@ __all__ = [
     "UpgradeFailed",
     "Via",
     "attach",
+    "pg",
     "process",
     "statem",
     "system",
@@ -194,6 +197,7 @@ _HOMES = {
     "Pid": "terms.pid",
     "ReceiveTimeout": "errors",
     "Ref": "terms.pid",
+    "Registry": "registry.registry",
     "Remote": "terms.pid",
     "RemoteError": "errors",
     "RemoveHandler": "behaviours.gen_event",
@@ -221,7 +225,7 @@ _HOMES = {
     "why": "process.death",
 }
 
-_SUBMODULES = frozenset({"process", "statem", "system", "testing"})
+_SUBMODULES = frozenset({"pg", "process", "statem", "system", "testing"})
 
 
 if not TYPE_CHECKING:  # a checker that saw it would let every misspelt name pass

@@ -7,6 +7,8 @@
     p/<id>.box .in .ctl  black box, mailbox and control lane of a process
     seg/                 large terms under way          defs/     classes that cannot be imported
     deaths/              what `why` shows               log       reports on their way to the program
+    fates                who is dead: a word for each process id that was ever given
+    tables/<name>/       what a registry's processes share: see `host.tables`
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SUBDIRECTORIES = ("names", "p", "seg", "defs", "deaths")
+FATE_BYTES = 8
+FATES_STEP = 512
+SUBDIRECTORIES = ("names", "p", "seg", "defs", "deaths", "tables")
 
 
 class DirectoryUnusable(OSError):
@@ -102,6 +106,7 @@ class NodeDirectory:
             self.identify()
             for name in SUBDIRECTORIES:
                 (self.path / name).mkdir(mode=0o700)
+            self._make_room_for_fates(0)
             fd = os.open(f"{self._root}/next_id", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
             try:
                 reserve(fd, 8, f"{self._root}/next_id")
@@ -167,6 +172,15 @@ class NodeDirectory:
         return f"{self._root}/defs/{digest}"
 
     @property
+    def fates(self) -> str:
+        """The file that says who is dead: see `host.fates`."""
+        return f"{self._root}/fates"
+
+    def table(self, file_name: str) -> str:
+        """Give the directory of a table."""
+        return f"{self._root}/tables/{file_name}"
+
+    @property
     def deaths(self) -> Path:
         """The directory of death records."""
         return self.path / "deaths"
@@ -196,10 +210,29 @@ class NodeDirectory:
             fd = os.open(f"{self._root}/next_id", os.O_RDWR | os.O_CLOEXEC)
             try:
                 number = int.from_bytes(os.pread(fd, 8, 0), "little")
+                if number % FATES_STEP == 0:
+                    self._make_room_for_fates(number)
                 os.pwrite(fd, (number + 1).to_bytes(8, "little"), 0)
             finally:
                 os.close(fd)
         return number
+
+    def _make_room_for_fates(self, process_id: int) -> None:
+        """Reserve the words of the ids from `process_id` on, before any of them is given."""
+        fd = os.open(self.fates, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            reserve(fd, (process_id + FATES_STEP) * FATE_BYTES, self.fates)
+        finally:
+            os.close(fd)
+
+    def seal_fate(self, process_id: int, fate: int) -> None:
+        """Write down, before a death is told, that a process is dead: what to write, `host.fates` says."""
+        with contextlib.suppress(FileNotFoundError):
+            fd = os.open(self.fates, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.pwrite(fd, fate.to_bytes(FATE_BYTES, "little"), process_id * FATE_BYTES)
+            finally:
+                os.close(fd)
 
     def make_mailbox(self, process_id: int) -> None:
         """Make the mailbox and the control lane of a process."""

@@ -24,6 +24,7 @@ from otp_runtime.core.signals import Deliver, Die, on_exit_signal
 from otp_runtime.errors import CodecError, OtpError
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, pipe, poller
+from otp_runtime.host.fates import DEAD
 from otp_runtime.process.peers import VERDICT_SECONDS, Peer, await_verdict, frames_for
 from otp_runtime.process.sending import DYING_POLL_SECONDS, Sending
 from otp_runtime.terms.events import Down, Exit
@@ -108,6 +109,8 @@ class Context(Sending):
         self.inbox: collections.deque[tuple[bytes, wire.Envelope]] = collections.deque()
         self.pending: dict[int, Slot] = {}
         self.timers: dict[tuple[int, int], poller.TimerHandle] = {}
+        self.tables: dict[Any, Any] = {}
+        """The shared tables that this process reads, by what it names them: see `registry.table`."""
         self.doomed: tuple[Any] | None = None
         self.on_doom: Callable[[int, Any], None] | None = None
         self.on_arrival: Callable[[], None] | None = None
@@ -425,6 +428,7 @@ class Context(Sending):
             reason = self._judged_reason(peer.box, peer.id)
             if reason is None and poller.now() - peer.noticed_at >= VERDICT_SECONDS:
                 reason = (self._reason_without_reaper(peer),)
+                self.directory.seal_fate(peer.id, DEAD)
             if reason is not None:
                 self.drain()
                 self.read_lane()
@@ -479,6 +483,7 @@ class Context(Sending):
         The poller first: in a fork it is still its parent's, and forgetting a descriptor would take it from both.
         """
         self.poller.close()
+        self.tables.clear()
         for peer in list(self.peers.values()):
             self.drop_peer(peer)
         for fd in (self.fd, self._own_end, self.lane_fd, self._own_lane_end):

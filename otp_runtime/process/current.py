@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from otp_runtime.core.names import Held
 from otp_runtime.host import box as boxes
 from otp_runtime.host.box import Box
+from otp_runtime.host.fates import DEAD
 from otp_runtime.host.kernel import own_process
 from otp_runtime.process import names
 from otp_runtime.process.context import Context
@@ -146,6 +147,7 @@ def sign_off(context: Context) -> None:
         return
     if context.box.name:
         names.unregister(context.directory, context.box.name, Held(context.id))
+    context.directory.seal_fate(context.id, DEAD)
     context.box.judge(context.codec.encode("normal"), f"{context.directory.box(context.id)}.verdict")
     context.close()
     context.directory.forget(context.id)

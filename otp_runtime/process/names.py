@@ -74,12 +74,13 @@ def _await_burial(context: Context, name: str) -> None:
     deadline = poller.now() + VERDICT_SECONDS
     while poller.now() < deadline:
         owner = owner_of(context.directory, name)
-        if not isinstance(owner, Held) or not _has_ended(context.directory, owner.id):
+        if not isinstance(owner, Held) or not has_ended(context.directory, owner.id):
             return
         time.sleep(WAIT_SECONDS)
 
 
-def _has_ended(directory: NodeDirectory, process_id: int) -> bool:
+def has_ended(directory: NodeDirectory, process_id: int) -> bool:
+    """Say whether a process has ended and is not judged yet."""
     box = Box.open(directory.box(process_id))
     if box is None:
         return False
@@ -165,6 +166,8 @@ def find(context: Context, server: Any, deadline: float | None, request: Any = N
             raise _nobody(context, server, request)
         return peer
     if type(server) is not str:
+        if isinstance(server, Via):
+            return _find_via(context, server, deadline, request, wait=wait)
         return find(context, _resolve_reference(server, request), deadline, request, wait=wait)
     path = _path(context.directory, server)
     pause = WAIT_SECONDS
@@ -183,6 +186,36 @@ def find(context: Context, server: Any, deadline: float | None, request: Any = N
         pause = min(pause * 2, WAIT_SECONDS_MAX)
 
 
+def _find_via(context: Context, server: Via, deadline: float | None, request: Any, *, wait: bool) -> Peer:
+    """As `find`: wait for a key whose process is being brought back, if its registry can tell (`is_coming_back`)."""
+    tells = getattr(server.registry, "is_coming_back", None)
+    pause = WAIT_SECONDS
+    while True:
+        found = _whereis_via(server, tells)
+        if found is not None and type(found) is not Pid:
+            return find(context, found, deadline, request, wait=wait)
+        peer = None if found is None else _find_pid(context, found)
+        if peer is not None and peer.id not in context.dying:
+            return peer
+        if not wait or tells is None or (found is None and not tells(server.key)):
+            raise _nobody(context, server, request)
+        left = None if deadline is None else deadline - poller.now()
+        if left is not None and left <= 0:
+            raise CallTimeout(server, request, None, detail="its supervisor is still restarting it")
+        context.pump(pause if left is None else min(pause, left))
+        pause = min(pause * 2, WAIT_SECONDS_MAX)
+
+
+def _whereis_via(server: Via, tells: Any) -> Any:
+    try:
+        return server.registry.whereis_name(server.key)
+    except NoProcess:
+        # the registry itself is not there: it too may be coming back
+        if tells is None or not tells(server.key):
+            raise
+        return None
+
+
 def _find_pid(context: Context, pid: Pid) -> Peer | None:
     node = context.node
     if pid.incarnation != node.incarnation or pid.node != node.name:
@@ -194,9 +227,7 @@ def _find_pid(context: Context, pid: Pid) -> Peer | None:
 def _resolve_reference(server: Any, request: Any) -> Pid | str:
     if isinstance(server, str):
         return str(server)
-    if isinstance(server, Via):
-        found = server.registry.whereis_name(server.key)
-    elif isinstance(server, Global | Remote):
+    if isinstance(server, Global | Remote):
         found = route.resolve(server)
     else:
         msg = (
@@ -206,7 +237,7 @@ def _resolve_reference(server: Any, request: Any) -> Pid | str:
         raise TypeError(msg)
     if found is None:
         raise NoProcess(server, request)
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _await_change(

@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 from otp_runtime.core.names import ComingBack, Held
 from otp_runtime.errors import CodecError
 from otp_runtime.host import box as boxes
-from otp_runtime.host import kernel, pipe, poller
+from otp_runtime.host import kernel, pipe, poller, tables
 from otp_runtime.host.box import Box
+from otp_runtime.host.fates import DEAD
 from otp_runtime.process import boot, current, death, names
 from otp_runtime.process.context import reason_of_status
+from otp_runtime.process.handle import LAUNCHER_ID
 from otp_runtime.terms.reason import Crash, Signalled
 
 if TYPE_CHECKING:
@@ -329,6 +331,7 @@ class Offspring:
         sweep_segments(self.context, child.id)
         if child.box.flag(boxes.THREADS):
             judge_threads(self.context, child.os_process, reason, besides=child.id)
+        self._seal_fate(child, coming_back)
         self._judge(child, reason)
         if child.box.kind == boxes.KIND_SUPERVISOR:
             self._inherit_kept(child.id)
@@ -394,6 +397,16 @@ class Offspring:
             else:
                 names.unregister(self.directory, name, owner)
 
+    def _seal_fate(self, child: Child, coming_back: bool) -> None:
+        """Say that a child is dead, and who is bringing it back; an orphan's fate is that of its supervisor."""
+        assert child.box is not None
+        fate = self.context.id if coming_back else DEAD
+        if child.job is None and child.box.identity.reaper > LAUNCHER_ID:
+            fate = child.box.identity.reaper
+        self.directory.seal_fate(child.id, fate)
+        if child.box.kind == boxes.KIND_SUPERVISOR or child.box.flag(boxes.TABLES):
+            tables.sweep(self.directory)
+
     def _descends(self, process_id: int, supervisor: int) -> bool:
         box = Box.open(self.directory.box(process_id))
         if box is None:
@@ -453,6 +466,7 @@ def judge_threads(context: Context, process: kernel.OsProcess, reason: Any, besi
                 names.unregister(directory, box.name, Held(process_id))
             directory.forget_mailbox(process_id)
             sweep_segments(context, process_id)
+            directory.seal_fate(process_id, DEAD)
             box.judge(context.codec.encode(reason), f"{directory.box(process_id)}.verdict")
         box.close()
 

@@ -5,6 +5,7 @@ from tests.conformance.gen_server import GenServerPlayer
 from tests.conformance.gen_statem import GenStatemPlayer
 from tests.conformance.links import LinksPlayer
 from tests.conformance.player import UNKNOWN
+from tests.conformance.registry import RegistryPlayer
 from tests.conformance.supervision import SupervisionPlayer
 
 PLAYERS = {
@@ -14,6 +15,7 @@ PLAYERS = {
     "links": LinksPlayer,
     "agent": AgentPlayer,
     "gen_statem": GenStatemPlayer,
+    "registry": RegistryPlayer,
 }
 LACKING = frozenset()
 """Features of Erlang that the adapter cannot play."""
@@ -55,7 +57,7 @@ def canonical(op, key, value):
     """Take out what the library says in another way, on purpose."""
     if key == "mail" and isinstance(value, list):
         # a program does not get the EXIT of a normal end: it would fill up a mailbox that nobody reads
-        return [one for one in value if one[2] != "normal"]
+        return [one for one in value if one[2:] != ["normal"]]
     if key == "result" and isinstance(value, list) and value[:1] == ["raised"]:
         return ["raised"]
     if key == "result" and op == "change_code" and value not in ("ok", ["error", "not_suspended"]):
