@@ -103,6 +103,8 @@ class ServerLoop:
             except AlreadyRegistered as error:
                 boot.say("error", ("already_started", error.pid))
                 return "normal"
+            except Exception as error:  # noqa: BLE001 - a registry that is not there, or one of the user's that raises
+                return self._failed_init(boot, error)
         if self.options.get("timeout") is not None:
             boot.limit(self.options["timeout"])
         self.context.set_trap_exit(bool(self.server.trap_exit))

@@ -53,11 +53,11 @@ def canonical(key: Any) -> Hashable:
     kind = type(key)
     if kind is str:
         return key  # type: ignore[no-any-return]
-    if kind in {tuple, list}:
+    if isinstance(key, tuple | list):
         return kind, tuple(canonical(part) for part in key)
-    if kind is dict:
+    if isinstance(key, dict):
         return kind, frozenset((canonical(name), canonical(part)) for name, part in key.items())
-    if kind in {set, frozenset}:
+    if isinstance(key, set | frozenset):
         return kind, frozenset(canonical(part) for part in key)
     if is_dataclass(key) and kind is not type:
         return kind, tuple(canonical(getattr(key, field.name)) for field in fields(key) if field.compare)

@@ -145,6 +145,7 @@ class TableFile:
     # -- the log --------------------------------------------------------------------------------------------
 
     def log_path(self, generation: int) -> str:
+        """Give the file of the log's `generation`."""
         return f"{self.path}.{generation}"
 
     def read(self, generation: int, start: int, end: int) -> bytes | None:

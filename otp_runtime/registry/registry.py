@@ -149,7 +149,7 @@ class Registry:
         significant: bool = False,
     ) -> ChildSpec:
         """Say how a supervisor starts this registry; `id` defaults to its name. Put it before those who use it."""
-        listeners = tuple(listeners)
+        listeners = _listeners(listeners)
         _children(keys, name, partitions, listeners)
         return ChildSpec(
             id=name if id is None else id,
@@ -348,13 +348,17 @@ def _children(keys: Any, name: Any, partitions: Any, listeners: Iterable[str]) -
     if type(partitions) is not int or not 1 <= partitions <= MAX_PARTITIONS:
         msg = f"a registry has 1 to {MAX_PARTITIONS} partitions, not {partitions!r}"
         raise ValueError(msg)
-    if isinstance(listeners, str):
-        msg = f"listeners are a list of local names; write listeners=[{listeners!r}]"
-        raise TypeError(msg)
-    heard = [check_name(listener) for listener in listeners]
+    heard = _listeners(listeners)
     return [
         _Keeper.child_spec((name, number, KINDS[keys], partitions, heard), id=number) for number in range(partitions)
     ]
+
+
+def _listeners(listeners: Iterable[str]) -> list[str]:
+    if isinstance(listeners, str):
+        msg = f"listeners are a list of local names; write listeners=[{listeners!r}]"
+        raise TypeError(msg)
+    return [check_name(listener) for listener in listeners]
 
 
 # -- writing -----------------------------------------------------------------------------------------------

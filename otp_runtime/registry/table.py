@@ -234,10 +234,10 @@ def _open(context: Context, reference: Any, kinds: tuple[int, ...]) -> Table:
     if table is None or table.kind not in kinds:
         detail = f"no {what} of that name is running; start one and give the name it was started with"
         raise NoProcess(reference, detail=detail)
-    context.tables[reference] = table
     owner = context.peer(table.partitions[0].file.owner)
     if owner is not None:
-        # its end is heard here, so that nothing of it stays open
+        # kept only if the owner's end will be heard, so that nothing of it stays open
+        context.tables[reference] = table
         owner.waiters.append(lambda _reason: forget(context, table))
     return table
 

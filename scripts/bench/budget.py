@@ -37,6 +37,8 @@ BUDGETS = {
     "call-rested": Budget(),
     "cast": Budget(0.4, 0.6, at_least=True),
     "lookup": Budget(2.0, 1.1),
+    "registry": Budget(0.2, 0.6, at_least=True),
+    "registry-write": Budget(),
     "restart": Budget(1.8, 0.6),
     "start": Budget(2.0, 0.5),
     "memory": Budget(3.0, 1.6),

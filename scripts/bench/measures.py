@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from otp_runtime import GenServer, ServerDown, Supervisor
+from otp_runtime import GenServer, Registry, ServerDown, Supervisor
 from scripts.bench.floor import REQUEST, Forks, OneWay, PingPong
 from scripts.bench.server import Echo
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 TUPLE = tuple(REQUEST)
 NAME = "bench_echo"
 RESTARTED = "bench_restarted"
+REGISTRY = "bench_registry"
+ENTRIES = 1_000
 REST_SECONDS = 0.004
 IDLE_SECONDS = 2.0
 WARM_UP = 20
@@ -69,6 +71,14 @@ class Rig:
         children = [Echo.child_spec(name=RESTARTED)]
         flags: dict[str, Any] = {"strategy": "one_for_one", "max_restarts": 1_000_000}
         return self._stack.enter_context(Supervisor.start_link(children, **flags))
+
+    @functools.cached_property
+    def registry(self) -> str:
+        """A registry with a thousand entries, all of this program."""
+        self._stack.enter_context(Registry.start_link(keys="unique", name=REGISTRY))
+        for number in range(ENTRIES):
+            Registry.register(REGISTRY, f"key {number}", number)
+        return REGISTRY
 
     @functools.cached_property
     def link(self) -> str:
@@ -188,6 +198,33 @@ def _lookup(rig: Rig) -> Round:
     return rig.in_turns(lambda: batches(GenServer.whereis, NAME), lambda: batches(os.readlink, rig.link))
 
 
+def _registry_lookup(rig: Rig) -> Round:
+    """Give thousands a second of look-ups of one of the entries, and of a bare readlink."""
+    registry, link = rig.registry, rig.link
+    count = 2_000 if rig.quick else 20_000
+
+    def rate(function: Callable[[], Any]) -> Samples:
+        started = time.perf_counter()
+        for _ in range(count):
+            function()
+        return [count / (time.perf_counter() - started) / 1000]
+
+    return rig.in_turns(
+        lambda: rate(lambda: Registry.lookup(registry, "key 7")), lambda: rate(lambda: os.readlink(link))
+    )
+
+
+def _registry_register(rig: Rig) -> Round:
+    """Give microseconds of registering one more key and of giving it back."""
+    registry = rig.registry
+
+    def once() -> None:
+        Registry.register(registry, "one more", 1)
+        Registry.unregister(registry, "one more")
+
+    return _time_each(once, 50 if rig.quick else 300), []
+
+
 # -- life and death --------------------------------------------------------------------------------------------
 
 
@@ -291,6 +328,8 @@ MEASURES = (
     ),
     Measure("cast", "casts handled (floor: frames one way)", "k/s", _cast, every=2),
     Measure("lookup", "look a name up (floor: readlink)", "us", _lookup),
+    Measure("registry", "registry look-ups (floor: readlinks)", "k/s", _registry_lookup),
+    Measure("registry-write", "register a key and unregister it", "us", _registry_register),
     Measure("restart", "kill -9 to a fresh answer (floor: fork + reap)", "ms", _restart, repeat=4),
     Measure("start", "start one more server (floor: fork)", "ms", _start, repeat=4),
     Measure("memory", "unique memory of an idle server", "MB", _memory, every=8),
