@@ -68,7 +68,7 @@ async def find(context: Context, server: Any, deadline: float | None, request: A
         try:
             return names.find(context, server, deadline, request, wait=False)
         except NoProcess:
-            if not isinstance(server, str) or not names.is_coming_back(context, server):
+            if not names.is_coming_back(context, server):
                 raise
             if deadline is not None and poller.now() >= deadline:
                 raise

@@ -269,8 +269,13 @@ def _nobody(context: Context, server: Any, request: Any) -> Exception:
     return NoProcess(server, request, detail=death.giving_up_note(context.directory, server))
 
 
-def is_coming_back(context: Context, name: str) -> bool:
-    """Say whether somebody is bringing back the process that had `name`."""
+def is_coming_back(context: Context, name: Any) -> bool:
+    """Say whether somebody is bringing back the process that had `name`, or whether it has just died."""
+    if isinstance(name, Via):
+        tells = getattr(name.registry, "is_coming_back", None)
+        return tells is not None and (_whereis_via(name, tells) is not None or tells(name.key))
+    if not isinstance(name, str):
+        return False
     owner = owner_of(context.directory, name)
     if isinstance(owner, ComingBack):
         return _is_alive(context.directory, owner.supervisor)

@@ -189,6 +189,8 @@ class Registry:
         removed: list[bytes] = []
 
         def change(context: Context, data: bytes, mine: list[core.Entry]) -> bytes:
+            left.clear()
+            removed.clear()
             for entry in mine:
                 (removed if fits(entry.read()[1]) else left).append(entry.data)
             return core.replace(context.id, data, left) if removed else b""

@@ -1,5 +1,6 @@
 """Via(Registry, …): a key as the name of a server, and as a reference to it."""
 
+import asyncio
 import os
 import signal
 
@@ -134,6 +135,19 @@ class TestRestart:
             seen.append(GenServer.call(via("k"), (os_pid,)) != victim.os_pid)
 
         assert [True] * 20 == seen
+
+    def test_an_event_loop_waits(self, tree):
+        """The same for `acall`, and the loop runs on."""
+
+        async def ask():
+            victim = GenServer.whereis(via("k"))
+            os.kill(victim.os_pid, signal.SIGKILL)
+            victim.wait(5.0)
+            return victim.os_pid, await GenServer.acall(via("k"), (os_pid,))
+
+        pairs = [asyncio.run(ask()) for _ in range(5)]
+
+        assert all(old != new for old, new in pairs)
 
     def test_not_for_ever(self, tree, named):
         """Within its timeout, as for a local name."""
