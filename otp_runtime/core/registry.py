@@ -33,7 +33,8 @@ NAMED: Final = 1
 _HEAD: Final = struct.Struct("<IBBQI")
 """Length of the record, kind, flags, process, length of the key. The key follows, then the value."""
 _LENGTH: Final = struct.Struct("<I")
-_PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes, Pid, Ref})
+_SCALARS: Final = frozenset({type(None), bool, int, float, bytes, Pid, Ref})
+_PLAIN: Final = _SCALARS | {str}
 
 Decode: TypeAlias = "Callable[[bytes], Any]"
 
@@ -53,6 +54,8 @@ def canonical(key: Any) -> Hashable:
     kind = type(key)
     if kind is str:
         return key  # type: ignore[no-any-return]
+    if kind in _SCALARS:
+        return kind, key
     if isinstance(key, tuple | list):
         return kind, tuple(canonical(part) for part in key)
     if isinstance(key, dict):

@@ -74,13 +74,12 @@ def _await_burial(context: Context, name: str) -> None:
     deadline = poller.now() + VERDICT_SECONDS
     while poller.now() < deadline:
         owner = owner_of(context.directory, name)
-        if not isinstance(owner, Held) or not has_ended(context.directory, owner.id):
+        if not isinstance(owner, Held) or not _has_ended(context.directory, owner.id):
             return
         time.sleep(WAIT_SECONDS)
 
 
-def has_ended(directory: NodeDirectory, process_id: int) -> bool:
-    """Say whether a process has ended and is not judged yet."""
+def _has_ended(directory: NodeDirectory, process_id: int) -> bool:
     box = Box.open(directory.box(process_id))
     if box is None:
         return False

@@ -16,6 +16,7 @@ A scope that dies takes its groups along; a restarted one begins empty, as in OT
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, overload
 
@@ -283,6 +284,13 @@ class _Scope(GenServer[Any]):
         self.watchers: dict[Ref, _Watcher] = {}
 
     def handle_call(self, request: Any, client: Client[Any], state: Any, /) -> Any:
+        try:
+            return self._handle(request, client, state)
+        except OSError as error:
+            # no room, or no descriptor: who asked hears of it, and the groups stay
+            return Reply.error(error, state)
+
+    def _handle(self, request: Any, client: Client[Any], state: Any) -> Any:
         match request:
             case ("join", group, pids):
                 return Reply(self._join(group, pids), state)
@@ -340,7 +348,9 @@ class _Scope(GenServer[Any]):
     def _died(self, pid: Pid) -> None:
         del self.members[pid.id]
         groups = [entry.key for entry in self.partition.entries.of.get(pid.id, ())]
-        self._write(core.gone(pid.id))
+        # on a full disk it stays in the log; nobody is shown it
+        with contextlib.suppress(OSError):
+            self._write(core.gone(pid.id))
         for group in groups:
             self._tell("leave", group, [pid])
 

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from otp_runtime.behaviours.gen_server import GenServer
-from otp_runtime.behaviours.returns import NoReply
 from otp_runtime.core import messages as wire
 from otp_runtime.core import registry as core
 from otp_runtime.core.child_spec import ChildSpec
-from otp_runtime.core.names import check_name
 from otp_runtime.core.patterns import compile_pattern
 from otp_runtime.errors import AlreadyRegistered, CallError, NoProcess
 from otp_runtime.host import pipe
 from otp_runtime.process import names
 from otp_runtime.process import primitives as process
 from otp_runtime.process.current import current
+from otp_runtime.registry import keeper
 from otp_runtime.registry import table as tables
-from otp_runtime.registry.table import DUPLICATE, UNIQUE, TableGone
+from otp_runtime.registry.table import DUPLICATE, TableGone
 from otp_runtime.supervision.supervisor import Supervisor
-from otp_runtime.terms.events import Down
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,67 +25,11 @@ if TYPE_CHECKING:
 
     from otp_runtime.process.context import Context
     from otp_runtime.registry.table import Partition, Table
-    from otp_runtime.terms.pid import Pid, Ref
+    from otp_runtime.terms.pid import Pid
 
     MaybeNone: TypeAlias = Any
     RegistryRef: TypeAlias = str | Pid
     Shutdown: TypeAlias = float | Literal["brutal_kill"] | None
-
-KINDS: Final = {"unique": UNIQUE, "duplicate": DUPLICATE}
-MAX_PARTITIONS: Final = 64
-
-
-class _Keeper(GenServer[Any]):
-    """Looks after one partition: makes its file, and clears up after processes that died.
-
-    It is asked nothing. Who registers tells it once to watch; when that finds no room, or nobody, the entries of the
-    dead are still not shown, and go when the log is written anew.
-    """
-
-    _label: ClassVar[str] = "Registry.Partition"
-
-    def init(self, arg: Any, /) -> Any:
-        name, number, kind, partitions, listeners = arg
-        context = current()
-        value = context.codec.encode(listeners)
-        self.partition = tables.adopt_or_create(
-            context,
-            name,
-            number,
-            owner=context.parent,
-            kind=kind,
-            partitions=partitions,
-            log=core.config(value),
-            adopt=lambda entries: entries.config() == listeners,
-        )
-        self.watched: dict[int, Ref] = {}
-        with self.partition.writing() as entries:
-            self.partition.tidy()
-        for process_id in list(entries.of):
-            self._watch(process_id)
-
-    def _watch(self, process_id: int) -> None:
-        if process_id not in self.watched:
-            # without a descriptor to spare it is not watched: its entries go when the log is written anew
-            with contextlib.suppress(OSError):
-                self.watched[process_id] = process.monitor(current().pid_of(process_id))
-
-    def handle_cast(self, request: Any, state: Any, /) -> Any:
-        match request:
-            case ("watch", process_id):
-                self._watch(process_id)
-            case ("unwatch", process_id):
-                self.partition.refresh()
-                if process_id in self.watched and process_id not in self.partition.entries.of:
-                    process.demonitor(self.watched.pop(process_id), flush=True)
-        return NoReply(state)
-
-    def handle_info(self, message: Any, state: Any, /) -> Any:
-        if isinstance(message, Down):
-            self.watched.pop(message.pid.id, None)
-            with self.partition.writing() as entries:
-                self.partition.append(entries.without(message.pid.id, self.partition.keeps))
-        return NoReply(state)
 
 
 class _Partitions(Supervisor):
@@ -133,8 +74,20 @@ class Registry:
         Raises ValueError or TypeError for a wrong argument, `AlreadyStarted` when the name is taken.
         EX: Registry.start_link/1.
         """
-        children = _children(keys, name, partitions, listeners)
+        children = keeper.children(keys, name, partitions, listeners)
         return _Partitions.start_link(children, name=name, strategy="one_for_one")
+
+    @staticmethod
+    async def astart_link(
+        *,
+        keys: Literal["unique", "duplicate"],
+        name: str,
+        partitions: int = 1,
+        listeners: Iterable[str] = (),
+    ) -> Pid | MaybeNone:
+        """As `start_link`, without blocking the event loop of the caller."""
+        children = keeper.children(keys, name, partitions, listeners)
+        return await _Partitions.astart_link(children, name=name, strategy="one_for_one")
 
     @staticmethod
     def child_spec(
@@ -149,8 +102,8 @@ class Registry:
         significant: bool = False,
     ) -> ChildSpec:
         """Say how a supervisor starts this registry; `id` defaults to its name. Put it before those who use it."""
-        listeners = _listeners(listeners)
-        _children(keys, name, partitions, listeners)
+        listeners = keeper.check_listeners(listeners)
+        keeper.children(keys, name, partitions, listeners)
         return ChildSpec(
             id=name if id is None else id,
             start=(
@@ -338,31 +291,6 @@ class Registry:
             return tables.is_coming_back(current(), registry)
 
 
-# -- starting ----------------------------------------------------------------------------------------------
-
-
-def _children(keys: Any, name: Any, partitions: Any, listeners: Iterable[str]) -> list[ChildSpec]:
-    """Check the arguments of a start, and give the keepers."""
-    if keys not in KINDS:
-        msg = f"a registry's keys are 'unique' or 'duplicate', not {keys!r}"
-        raise ValueError(msg)
-    check_name(name)
-    if type(partitions) is not int or not 1 <= partitions <= MAX_PARTITIONS:
-        msg = f"a registry has 1 to {MAX_PARTITIONS} partitions, not {partitions!r}"
-        raise ValueError(msg)
-    heard = _listeners(listeners)
-    return [
-        _Keeper.child_spec((name, number, KINDS[keys], partitions, heard), id=number) for number in range(partitions)
-    ]
-
-
-def _listeners(listeners: Iterable[str]) -> list[str]:
-    if isinstance(listeners, str):
-        msg = f"listeners are a list of local names; write listeners=[{listeners!r}]"
-        raise TypeError(msg)
-    return [check_name(listener) for listener in listeners]
-
-
 # -- writing -----------------------------------------------------------------------------------------------
 
 
@@ -394,7 +322,7 @@ def _take_over(context: Context, table: Table, entries: core.Entries, index: Any
     """Give the record that removes a dead holder of a unique key; raises when a living one has it."""
 
     def is_dead(process_id: int) -> bool:
-        return bool(table.fates.fate(process_id)) or names.has_ended(context.directory, process_id)
+        return bool(table.fates.fate(process_id)) or not process.alive(context.pid_of(process_id))
 
     found = core.holder(entries, index, is_dead)
     if found is None:

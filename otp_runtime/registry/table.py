@@ -137,12 +137,13 @@ class Partition:
 class Table:
     """A table: its partitions, and what it was started with."""
 
-    __slots__ = ("config", "fates", "kind", "name", "partitions")
+    __slots__ = ("config", "fates", "kind", "name", "owner", "partitions")
 
     def __init__(self, context: Context, name: str, files: list[TableFile], *, blind: bool = False) -> None:
         """See `find`."""
         self.name = name
         self.kind = files[0].kind
+        self.owner = files[0].owner
         self.fates = Fates(context.directory)
         self.partitions = tuple(Partition(context, file, self.fates, blind=blind) for file in files)
         for partition in self.partitions:
@@ -215,15 +216,15 @@ def _catch_up(context: Context, reference: Any, kinds: tuple[int, ...], table: T
         try:
             table.refresh()
         except TableGone:
-            forget(context, table)
+            del context.tables[reference]
         else:
             return table
     return _open(context, reference, kinds)
 
 
-def forget(context: Context, table: Table) -> None:
-    """Let go of a table, and of the descriptors that it holds."""
-    for reference in [key for key, known in context.tables.items() if known is table]:
+def _forget(context: Context, owner: int) -> None:
+    """Let go of the tables of an owner that has ended, and of the descriptors that they hold."""
+    for reference in [key for key, table in context.tables.items() if table.owner == owner]:
         del context.tables[reference]
 
 
@@ -234,11 +235,11 @@ def _open(context: Context, reference: Any, kinds: tuple[int, ...]) -> Table:
     if table is None or table.kind not in kinds:
         detail = f"no {what} of that name is running; start one and give the name it was started with"
         raise NoProcess(reference, detail=detail)
-    owner = context.peer(table.partitions[0].file.owner)
+    owner = context.peer(table.owner)
     if owner is not None:
         # kept only if the owner's end will be heard, so that nothing of it stays open
         context.tables[reference] = table
-        owner.waiters.append(lambda _reason: forget(context, table))
+        owner.waiters.append(lambda _reason: _forget(context, owner.id))
     return table
 
 

@@ -1,0 +1,110 @@
+"""Who looks after a partition of a registry: makes its file, and clears up after processes that died."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from otp_runtime.behaviours.gen_server import GenServer
+from otp_runtime.behaviours.returns import NoReply
+from otp_runtime.core import registry as core
+from otp_runtime.core.names import check_name
+from otp_runtime.process import primitives as process
+from otp_runtime.process.current import current
+from otp_runtime.registry import table as tables
+from otp_runtime.registry.table import DUPLICATE, UNIQUE
+from otp_runtime.terms.events import Down
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from otp_runtime.core.child_spec import ChildSpec
+    from otp_runtime.terms.pid import Ref
+
+KINDS: Final = {"unique": UNIQUE, "duplicate": DUPLICATE}
+MAX_PARTITIONS: Final = 64
+DESCRIPTORS_PER_PROCESS: Final = 4
+
+
+class Keeper(GenServer[Any]):
+    """Looks after one partition: makes its file, and clears up after processes that died.
+
+    It is asked nothing. Who registers tells it once to watch; when that finds no room, or nobody, the entries of the
+    dead are still not shown, and go when the log is written anew.
+    """
+
+    _label: ClassVar[str] = "Registry.Partition"
+
+    def init(self, arg: Any, /) -> Any:
+        """Take over the partition that is there, or make it, and watch who is in it."""
+        name, number, kind, partitions, listeners = arg
+        context = current()
+        value = context.codec.encode(listeners)
+        self.partition = tables.adopt_or_create(
+            context,
+            name,
+            number,
+            owner=context.parent,
+            kind=kind,
+            partitions=partitions,
+            log=core.config(value),
+            adopt=lambda entries: entries.config() == listeners,
+        )
+        self.watched: dict[int, Ref] = {}
+        self.most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // DESCRIPTORS_PER_PROCESS // 2
+        with self.partition.writing():
+            self.partition.tidy()
+        for process_id in list(self.partition.entries.of):
+            self._watch(process_id)
+
+    def _watch(self, process_id: int) -> None:
+        # without descriptors to spare it is not watched: its entries go when the log is written anew
+        if process_id not in self.watched and len(self.watched) < self.most:
+            self.watched[process_id] = process.monitor(current().pid_of(process_id))
+
+    def handle_cast(self, request: Any, state: Any, /) -> Any:
+        """Hear that a process has its first entry, or no more."""
+        match request:
+            case ("watch", process_id):
+                self._watch(process_id)
+            case ("unwatch", process_id):
+                self.partition.refresh()
+                if process_id in self.watched and process_id not in self.partition.entries.of:
+                    process.demonitor(self.watched.pop(process_id), flush=True)
+        return NoReply(state)
+
+    def handle_info(self, message: Any, state: Any, /) -> Any:
+        """Remove the entries of one that died."""
+        if isinstance(message, Down):
+            self.watched.pop(message.pid.id, None)
+            # on a full disk it stays in the log a while longer
+            with contextlib.suppress(OSError), self.partition.writing() as entries:
+                self.partition.append(entries.without(message.pid.id, self.partition.keeps))
+        return NoReply(state)
+
+
+# -- starting ----------------------------------------------------------------------------------------------
+
+
+def children(keys: Any, name: Any, partitions: Any, listeners: Iterable[str]) -> list[ChildSpec]:
+    """Check the arguments of a start, and give the keepers."""
+    if keys not in ("unique", "duplicate"):
+        msg = f"a registry's keys are 'unique' or 'duplicate', not {keys!r}"
+        raise ValueError(msg)
+    check_name(name)
+    if type(partitions) is not int or not 1 <= partitions <= MAX_PARTITIONS:
+        msg = f"a registry has 1 to {MAX_PARTITIONS} partitions, not {partitions!r}"
+        raise ValueError(msg)
+    heard = check_listeners(listeners)
+    return [
+        Keeper.child_spec((name, number, KINDS[keys], partitions, heard), id=number) for number in range(partitions)
+    ]
+
+
+def check_listeners(listeners: Iterable[str]) -> list[str]:
+    """Check that listeners are local names."""
+    if isinstance(listeners, str):
+        msg = f"listeners are a list of local names; write listeners=[{listeners!r}]"
+        raise TypeError(msg)
+    return [check_name(listener) for listener in listeners]
