@@ -1,4 +1,4 @@
-"""Who looks after a partition of a registry: makes its file, and clears up after processes that died."""
+"""Who looks after a partition of a registry: makes its file, clears up after processes that died, keeps locks."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import contextlib
 import resource
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from otp_runtime.behaviours import gen
 from otp_runtime.behaviours.gen_server import GenServer
 from otp_runtime.behaviours.returns import NoReply
 from otp_runtime.core import registry as core
+from otp_runtime.core.locks import ask, give_back
 from otp_runtime.core.names import check_name
 from otp_runtime.process import primitives as process
 from otp_runtime.process.current import current
@@ -17,9 +19,11 @@ from otp_runtime.registry.table import DUPLICATE, UNIQUE
 from otp_runtime.terms.events import Down
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Hashable, Iterable
 
+    from otp_runtime.behaviours.gen import Client
     from otp_runtime.core.child_spec import ChildSpec
+    from otp_runtime.core.locks import Locks
     from otp_runtime.terms.pid import Ref
 
 KINDS: Final = {"unique": UNIQUE, "duplicate": DUPLICATE}
@@ -30,8 +34,8 @@ DESCRIPTORS_PER_PROCESS: Final = 4
 class Keeper(GenServer[Any]):
     """Looks after one partition: makes its file, and clears up after processes that died.
 
-    It is asked nothing. Who registers tells it once to watch; when that finds no room, or nobody, the entries of the
-    dead are still not shown, and go when the log is written anew.
+    But for locks it is asked nothing. Who registers tells it once to watch; when that finds no room, or nobody, the
+    entries of the dead are still not shown, and go when the log is written anew.
     """
 
     _label: ClassVar[str] = "Registry.Partition"
@@ -52,6 +56,8 @@ class Keeper(GenServer[Any]):
             adopt=lambda entries: entries.config() == listeners,
         )
         self.watched: dict[int, Ref] = {}
+        self.locks: Locks[Client[Any]] = {}
+        self.asking: dict[Ref, tuple[Hashable, Client[Any]]] = {}
         self.most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // DESCRIPTORS_PER_PROCESS // 2
         with self.partition.writing():
             self.partition.tidy()
@@ -63,9 +69,38 @@ class Keeper(GenServer[Any]):
         if process_id not in self.watched and len(self.watched) < self.most:
             self.watched[process_id] = process.monitor(current().pid_of(process_id))
 
-    def handle_cast(self, request: Any, state: Any, /) -> Any:
-        """Hear that a process has its first entry, or no more."""
+    def handle_call(self, request: Any, client: Client[Any], state: Any, /) -> Any:
+        """Let a caller have a lock as soon as it is free; who dies gives it back."""
         match request:
+            case ("lock", key):
+                index = core.canonical(key)
+                self.asking[process.monitor(client.pid)] = index, client
+                self.locks, granted = ask(self.locks, index, client)
+                self._grant(granted)
+                return NoReply(state)
+            case _:
+                return super().handle_call(request, client, state)
+
+    def _unlock(self, ref: Ref) -> None:
+        index, client = self.asking.pop(ref)
+        self.locks, granted = give_back(self.locks, index, client)
+        self._grant(granted)
+
+    def _grant(self, client: Client[Any] | None) -> None:
+        if client is not None:
+            gen.reply(client, None)
+
+    def handle_cast(self, request: Any, state: Any, /) -> Any:
+        """Hear that a process has its first entry, or no more; that one gives a lock back."""
+        match request:
+            case ("unlock", key, pid):
+                # the latest: who waits no longer asked last, and one holder is as good as the other
+                mine = [
+                    ref for ref, (index, one) in self.asking.items() if (index, one.pid) == (core.canonical(key), pid)
+                ]
+                if mine:
+                    process.demonitor(mine[-1], flush=True)
+                    self._unlock(mine[-1])
             case ("watch", process_id):
                 self._watch(process_id)
             case ("unwatch", process_id):
@@ -76,7 +111,9 @@ class Keeper(GenServer[Any]):
 
     def handle_info(self, message: Any, state: Any, /) -> Any:
         """Remove the entries of one that died."""
-        if isinstance(message, Down):
+        if isinstance(message, Down) and message.ref in self.asking:
+            self._unlock(message.ref)
+        elif isinstance(message, Down):
             self.watched.pop(message.pid.id, None)
             # on a full disk it stays in the log a while longer
             with contextlib.suppress(OSError), self.partition.writing() as entries:

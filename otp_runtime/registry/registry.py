@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from otp_runtime.behaviours import gen
 from otp_runtime.core import messages as wire
 from otp_runtime.core import registry as core
 from otp_runtime.core.child_spec import ChildSpec
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     MaybeNone: TypeAlias = Any
     RegistryRef: TypeAlias = str | Pid
     Shutdown: TypeAlias = float | Literal["brutal_kill"] | None
+
+V = TypeVar("V")
 
 
 class _Partitions(Supervisor):
@@ -232,6 +235,24 @@ class Registry:
         entries = Registry.lookup(registry, key)
         if entries:
             fun(entries)
+
+    @staticmethod
+    def lock(registry: RegistryRef, key: Any, fun: Callable[[], V]) -> V:
+        """Call `fun()` here while no other process is inside `lock` with this key; gives what it returns.
+
+        Who asks first goes first, however long that takes. The lock has nothing to do with the entry under the key. It
+        is given back when `fun` returns or raises, and when its holder dies; one that dies waiting is passed over. A
+        process that asks again for what it holds waits for ever. The process of a partition keeps it: when that is
+        killed, who waits gets `ServerDown`, and its successor knows of no holders. EX: Registry.lock/3.
+        """
+        core.canonical(key)
+        context = current()
+        locker = context.pid_of(tables.find(registry).home_of(key).file.keeper)
+        try:
+            gen.call(locker, ("lock", key), None)
+            return fun()
+        finally:
+            gen.cast(locker, ("unlock", key, context.pid))
 
     # -- metadata -------------------------------------------------------------------------------------------
 

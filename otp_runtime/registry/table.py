@@ -157,10 +157,14 @@ class Table:
 
     def home(self, key: Any, process: int) -> Partition:
         """Say which partition an entry belongs to: a unique key's, else its process's, as in Elixir."""
-        if len(self.partitions) == 1:
-            return self.partitions[0]
         if self.kind != UNIQUE:
             return self.partitions[process % len(self.partitions)]
+        return self.home_of(key)
+
+    def home_of(self, key: Any) -> Partition:
+        """Say which partition a key belongs to."""
+        if len(self.partitions) == 1:
+            return self.partitions[0]
         number = zlib.crc32(repr(canonical(key)).encode()) if is_ordered(key) else 0
         return self.partitions[number % len(self.partitions)]
 

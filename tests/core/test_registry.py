@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otp_runtime.core import registry as core
@@ -100,6 +100,7 @@ class TestCanonical:
         with pytest.raises(TypeError, match="Odd"):
             canonical(("a", Odd()))
 
+    @settings(max_examples=40)
     @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda of: st.lists(of).map(tuple)))
     def test_survives_the_wire(self, key):
         """The key that arrives is the key that was sent."""
@@ -233,6 +234,7 @@ changes = st.lists(
 
 
 class TestAnyLog:
+    @settings(max_examples=50)
     @given(changes, st.lists(st.integers(0, 30), max_size=5))
     def test_does_what_a_list_would(self, log, cuts):
         """However it is cut into pieces, and written anew it means the same."""

@@ -54,3 +54,40 @@ def write_for_ever(registry, writer):
     while True:
         Registry.register(registry, (writer, number), [writer] * 50)
         number += 1
+
+
+def hold(registry, key, to, number):
+    """Take a lock, say so, and give it back when told to."""
+    Registry.lock(registry, key, lambda: hold_until_told(to, number))
+    process.send(to, ("out", number))
+    linger()
+
+
+def hold_until_told(to, number):
+    process.send(to, ("in", number))
+    match process.receive():
+        case "leave":
+            return
+        case "raise":
+            raise ValueError("raised inside")
+
+
+def lock_and_raise(registry, key, to):
+    try:
+        Registry.lock(registry, key, lambda: hold_until_told(to, "raising"))
+    except ValueError as error:
+        process.send(to, str(error))
+    linger()
+
+
+def count_up(path, registry, rounds):
+    """Read, add one, write: what comes out right only if nobody comes in between."""
+    for _ in range(rounds):
+        Registry.lock(registry, "file", lambda: _add_one(path))
+
+
+def _add_one(path):
+    with open(path, encoding="ascii") as file:
+        number = int(file.read())
+    with open(path, "w", encoding="ascii") as file:
+        file.write(str(number + 1))

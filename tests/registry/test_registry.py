@@ -377,12 +377,13 @@ class TestListeners:
 
 
 class TestDeath:
+    @pytest.mark.slow
     @pytest.mark.parametrize("keys", ["unique", "duplicate"])
     def test_after_a_down(self, otp_node, keys, me):
-        """No look-up of any kind gives the dead; a hundred times."""
+        """No look-up of any kind gives the dead; a dozen times."""
         shown = []
         with Registry.start_link(keys=keys, name="deaths"):
-            for _ in range(30):
+            for _ in range(12):
                 pid = process.spawn(register_and_linger, "deaths", "k", None, me)
                 assert_receive("registered", 5.0)
                 before = len(Registry.lookup("deaths", "k"))
@@ -392,7 +393,7 @@ class TestDeath:
                 shown.append((before, Registry.lookup("deaths", "k"), Registry.count("deaths")))
                 shown.append((before, Registry.keys("deaths", pid), Registry.count_match("deaths", "k", ...)))
 
-        assert [(1, [], 0)] * 60 == shown
+        assert [(1, [], 0)] * 24 == shown
 
     def test_of_a_thread(self, unique, me):
         """Is that of a process: its entries go when it ends."""

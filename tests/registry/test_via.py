@@ -124,17 +124,18 @@ class TestRestart:
         with Supervisor.start_link([spec], strategy="one_for_one", max_restarts=100) as sup:
             yield sup
 
+    @pytest.mark.slow
     def test_a_call_waits(self, tree):
-        """For the successor, twenty times; never `noproc` in between."""
+        """For the successor, a dozen times; never `noproc` in between."""
         seen = []
-        for _ in range(20):
+        for _ in range(12):
             victim = GenServer.whereis(via("k"))
             ref = process.monitor(victim)
             os.kill(victim.os_pid, signal.SIGKILL)
             process.receive(lambda one, ref=ref: isinstance(one, Down) and one.ref == ref, 5.0)
             seen.append(GenServer.call(via("k"), (os_pid,)) != victim.os_pid)
 
-        assert [True] * 20 == seen
+        assert [True] * 12 == seen
 
     def test_an_event_loop_waits(self, tree):
         """The same for `acall`, and the loop runs on."""
@@ -189,6 +190,7 @@ class TestRestart:
 
             assert [(fresh, None)] == Registry.lookup("named", "extra")
 
+    @pytest.mark.slow
     def test_of_supervisor_and_server(self, named):
         """Who waits goes on waiting when the supervisor that brings it back is itself brought back."""
         inner = Supervisor.child_spec(
