@@ -247,16 +247,12 @@ def remove(path: str) -> None:
 
 
 def sweep(directory: NodeDirectory) -> None:
-    """Remove the tables whose owner is dead and not coming back."""
-    try:
+    """Remove the tables whose owner is dead and not coming back; what cannot be removed now is met again later."""
+    with contextlib.suppress(OSError):
         names = os.listdir(directory.table(""))
-    except FileNotFoundError:
-        return
-    if not names:
-        return
-    fates = Fates(directory)
-    for name in names:
-        path = directory.table(name)
-        head = TableFile.open(f"{path}/0")
-        if head is not None and fates.is_gone(head.owner):
-            remove(path)
+        fates = Fates(directory) if names else None
+        for name in names:
+            path = directory.table(name)
+            head = TableFile.open(f"{path}/0")
+            if head is not None and fates is not None and fates.is_gone(head.owner):
+                remove(path)

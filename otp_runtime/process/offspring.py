@@ -5,8 +5,8 @@ subreapers: what a dead process leaves behind (its subprocesses, or the servers 
 falls to the nearest living one, which ends it. Nothing here waits: a start under way, a death, an orphan that is
 given a second to end are all states that the owner's loop moves on.
 
-Order of a death: reaped → leftovers ended → the owner decides → names freed or marked as coming back →
-verdict → from then on watchers conclude.
+Order of a death: reaped → leftovers ended → the owner decides → fate sealed → names freed or marked as coming
+back → verdict → from then on watchers conclude.
 """
 
 from __future__ import annotations
@@ -326,12 +326,13 @@ class Offspring:
             return
         reason = self._cause(child)
         coming_back = False if child.job is None else self._on_death(child, reason)
+        # first the fate: whoever gets the name then finds no table of the dead in its place
+        self._seal_fate(child, coming_back)
         self._free_names(child, coming_back)
         self.directory.forget_mailbox(child.id)
         sweep_segments(self.context, child.id)
         if child.box.flag(boxes.THREADS):
             judge_threads(self.context, child.os_process, reason, besides=child.id)
-        self._seal_fate(child, coming_back)
         self._judge(child, reason)
         if child.box.kind == boxes.KIND_SUPERVISOR:
             self._inherit_kept(child.id)

@@ -34,6 +34,8 @@ UNIQUE, DUPLICATE, GROUPS = range(3)
 REGISTRY: Final = (UNIQUE, DUPLICATE)
 SCOPE: Final = (GROUPS,)
 _WHAT: Final = {REGISTRY: "registry", SCOPE: "scope of process groups"}
+ATTEMPTS: Final = 20
+"""How often to begin again with a table that is replaced meanwhile."""
 _NEVER: Final = (-1, 0)
 
 
@@ -266,7 +268,7 @@ def open_table(context: Context, name: str) -> Table | None:
     if not is_name(name):
         return None
     path = context.directory.table(file_name_of(name))
-    while True:
+    for _ in range(ATTEMPTS):
         head = TableFile.open(f"{path}/0")
         if head is None:
             return None
@@ -279,6 +281,7 @@ def open_table(context: Context, name: str) -> Table | None:
             continue
         except FileNotFoundError:
             return None
+    return None
 
 
 def is_coming_back(context: Context, name: str) -> bool:
@@ -301,14 +304,16 @@ def adopt_or_create(
     adopt: Callable[[Entries], bool],
     blind: bool = True,
 ) -> Partition:
-    """Be the keeper of a partition: of the one that is there, when it is of this kind and `adopt` says so.
+    """Be the keeper of a partition: of the one that is there, if it is this owner's or was its predecessor's.
 
-    Else of a new one, which begins with `log`.
+    That is, one of the same kind whose owner was to come back, and `adopt` agrees. Else of a new one, which begins
+    with `log`.
     """
     path = f"{context.directory.table(file_name_of(name))}/{number}"
     fates = Fates(context.directory)
     file = TableFile.open(path)
-    if file is not None and (file.kind, file.partitions) == (kind, partitions):
+    is_ours = file is not None and (file.owner == owner or fates.is_coming_back(file.owner))
+    if file is not None and is_ours and (file.kind, file.partitions) == (kind, partitions):
         found = Partition(context, file, fates, blind=blind)
         with contextlib.suppress(TableGone):
             found.refresh()
