@@ -58,6 +58,7 @@ if TYPE_CHECKING:  # the same names once more, where type checkers look for them
     from .process.death import Death, why
     from .process.node import Node, attach
     from .registry.registry import Registry
+    from .supervision.dynamic_supervisor import DynamicSupervisor
     from .supervision.supervisor import ChildCount, ChildInfo, Supervisor
     from .terms.events import Down, Exit, NodeDown, NodeUp
     from .terms.pid import Global, Pid, Ref, Remote, ServerRef, Via
@@ -84,6 +85,7 @@ __all__ = [
     "Death",
     "Down",
     "DuplicateChild",
+    "DynamicSupervisor",
     "EventError",
     "EventHandler",
     "Exit",
@@ -168,6 +170,7 @@ _HOMES = {
     "Death": "process.death",
     "Down": "terms.events",
     "DuplicateChild": "errors",
+    "DynamicSupervisor": "supervision.dynamic_supervisor",
     "EventError": "errors",
     "EventHandler": "behaviours.gen_event",
     "Exit": "terms.events",

@@ -27,6 +27,7 @@ __all__ = [
     "AutoShutdown",
     "ChildSpec",
     "ChildType",
+    "DynamicFlags",
     "Restart",
     "Shutdown",
     "Start",
@@ -34,6 +35,7 @@ __all__ = [
     "SupervisorFlags",
     "check_child_spec",
     "check_child_specs",
+    "check_dynamic_flags",
     "check_flags",
     "coerce_child_spec",
     "is_seconds",
@@ -119,6 +121,24 @@ class SupervisorFlags:
     auto_shutdown: AutoShutdown = "never"
 
 
+@dataclass(frozen=True, slots=True)
+class DynamicFlags:
+    """How a dynamic supervisor reacts to the end of its children, and how many it takes.
+
+    Attributes:
+        max_restarts: Restarts survived within `max_seconds`; one more ends the supervisor.
+        max_seconds: Length of that window in seconds.
+        max_children: Children it has at most, those that are restarting included; None means
+            no limit.
+        strategy: Only `"one_for_one"`.
+    """
+
+    max_restarts: int = 3
+    max_seconds: float = 5
+    max_children: int | None = None
+    strategy: Literal["one_for_one"] = "one_for_one"
+
+
 def check_child_spec(spec: ChildSpec, auto_shutdown: AutoShutdown | None = None) -> ChildSpec:
     """Return `spec` when every field of it is allowed.
 
@@ -194,12 +214,24 @@ def check_flags(flags: SupervisorFlags) -> SupervisorFlags:
     """
     if not _is_one_of(flags.strategy, _STRATEGIES):
         raise BadSupervisorFlags("strategy", flags.strategy, _either(_STRATEGIES))
-    if not _is_integer(flags.max_restarts) or flags.max_restarts < 0:
-        raise BadSupervisorFlags("max_restarts", flags.max_restarts, "an integer of 0 or more")
-    if not is_seconds(flags.max_seconds) or flags.max_seconds == 0:
-        raise BadSupervisorFlags("max_seconds", flags.max_seconds, "seconds above 0")
+    _check_intensity(flags)
     if not _is_one_of(flags.auto_shutdown, _AUTO_SHUTDOWNS):
         raise BadSupervisorFlags("auto_shutdown", flags.auto_shutdown, _either(_AUTO_SHUTDOWNS))
+    return flags
+
+
+def check_dynamic_flags(flags: DynamicFlags) -> DynamicFlags:
+    """Return `flags` when every field of them is allowed.
+
+    Raises:
+        BadSupervisorFlags: With the first field that is wrong, its value and what is allowed.
+    """
+    strategy: object = flags.strategy
+    if not _is_one_of(strategy, ("one_for_one",)):
+        raise BadSupervisorFlags("strategy", strategy, "'one_for_one': dynamic children have no order")
+    _check_intensity(flags)
+    if flags.max_children is not None and (not _is_integer(flags.max_children) or flags.max_children < 0):
+        raise BadSupervisorFlags("max_children", flags.max_children, "an integer of 0 or more, or None for no limit")
     return flags
 
 
@@ -208,6 +240,13 @@ def is_seconds(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return math.isfinite(value) and value >= 0
+
+
+def _check_intensity(flags: SupervisorFlags | DynamicFlags) -> None:
+    if not _is_integer(flags.max_restarts) or flags.max_restarts < 0:
+        raise BadSupervisorFlags("max_restarts", flags.max_restarts, "an integer of 0 or more")
+    if not is_seconds(flags.max_seconds) or flags.max_seconds == 0:
+        raise BadSupervisorFlags("max_seconds", flags.max_seconds, "seconds above 0")
 
 
 def _check_id(child_id: object) -> None:

@@ -107,7 +107,7 @@ from otp_runtime.core.supervisor_messages import (
     TerminateChild,
     WhichChildren,
 )
-from otp_runtime.core.supervisor_requests import plan_request
+from otp_runtime.core.supervisor_requests import plan_request, start_error
 from otp_runtime.core.supervisor_state import (
     AnswerStep,
     Boot,
@@ -132,16 +132,17 @@ from otp_runtime.core.supervisor_state import (
     is_coming_back,
     is_halting,
 )
-from otp_runtime.errors import AlreadyStarted, RuntimeBug, StartFailed
+from otp_runtime.errors import RuntimeBug
 from otp_runtime.terms.pid import Pid
 from otp_runtime.terms.reason import is_abnormal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from otp_runtime.core.child_spec import ChildSpec, SupervisorFlags
 
 __all__ = [
+    "REQUESTS",
     "AbortStart",
     "Action",
     "Answer",
@@ -181,11 +182,25 @@ __all__ = [
     "TerminateChild",
     "WhichChildren",
     "child_of",
+    "children_of",
+    "describe",
     "initial",
     "is_coming_back",
     "is_halting",
+    "key_of",
     "step",
 ]
+
+REQUESTS = (
+    WhichChildren,
+    CountChildren,
+    GetChildspec,
+    StartChildRequest,
+    TerminateChild,
+    RestartChild,
+    DeleteChild,
+)
+"""What may be asked."""
 
 
 # --- public -------------------------------------------------------------------------------
@@ -227,6 +242,28 @@ def step(state: State, event: Event, now: float) -> tuple[State, tuple[Action, .
             assert_never(event)
     _advance(turn)
     return turn.state, tuple(turn.actions)
+
+
+def key_of(state: State, pid: Pid) -> Any:
+    """Give the id of the child whose process is `pid`, also when that has just died; else None."""
+    child = child_of(state, pid)
+    return None if child is None else child.spec.id
+
+
+def children_of(state: State) -> Iterator[tuple[Any, Any, str]]:
+    """Give (id, process, type) of each child, in start order."""
+    return ((child.spec.id, child.pid, child.spec.type) for child in state.children)
+
+
+def describe(state: State) -> dict[str, Any]:
+    """Say the flags, for `get_status`."""
+    flags = state.flags
+    return {
+        "strategy": flags.strategy,
+        "max_restarts": flags.max_restarts,
+        "max_seconds": flags.max_seconds,
+        "auto_shutdown": flags.auto_shutdown,
+    }
 
 
 # --- events -------------------------------------------------------------------------------
@@ -300,7 +337,7 @@ def _start_failed(turn: _Turn, child_id: object, reason: object) -> None:
         case Start(tag, new):
             if new:
                 turn.drop(child)
-            turn.do(Answer(tag, Err(_start_error(child_id, reason))))
+            turn.do(Answer(tag, Err(start_error(child_id, reason))))
             turn.change(phase=Idle())
         case Halt():
             _step_done(turn, busy)
@@ -521,14 +558,6 @@ def _gone(turn: _Turn, child: Child) -> None:
         turn.drop(child)
     else:
         turn.put(child, pid=None, ended=None)
-
-
-def _start_error(child_id: object, reason: object) -> AlreadyStarted | StartFailed:
-    match reason:
-        case ("already_started", Pid() as pid):
-            return AlreadyStarted(pid)
-        case _:
-            return StartFailed(child_id, reason)
 
 
 def _report(

@@ -45,10 +45,11 @@ from otp_runtime.errors import (
     NotFound,
     Restarting,
     Running,
+    StartFailed,
 )
 from otp_runtime.terms.pid import Pid
 
-__all__ = ["plan_request"]
+__all__ = ["plan_request", "start_error"]
 
 
 def plan_request(state: State, tag: Any, request: Request) -> State:
@@ -72,6 +73,15 @@ def plan_request(state: State, tag: Any, request: Request) -> State:
             return _delete(state, tag, child_id)
         case _:
             assert_never(request)
+
+
+def start_error(child_id: object, reason: object) -> AlreadyStarted | StartFailed:
+    """Give what a caller is told whose child did not start."""
+    match reason:
+        case ("already_started", Pid() as pid):
+            return AlreadyStarted(pid)
+        case _:
+            return StartFailed(child_id, reason)
 
 
 def _which(state: State) -> tuple[ChildInfo, ...]:

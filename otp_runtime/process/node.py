@@ -32,7 +32,7 @@ from otp_runtime.terms.codec import Codec
 READY_SECONDS = 20.0
 STOP_SECONDS = 2.5
 LAUNCHER_ENTRY = "otp_runtime.process.launcher:main"
-SUPERVISOR_ENTRY = "otp_runtime.supervision.supervisor:serve"
+SUPERVISOR_ENTRY = "otp_runtime.supervision.loop:serve"
 
 
 class _Membership:

@@ -1,9 +1,11 @@
-"""The performer: does what the supervisor core says, and tells it what came of it.
+"""The performer: does what a supervisor core says, and tells it what came of it.
 
     event ──► core.step ──► new state, actions ──► queue ──► performed here ──► event …
 
 A death is decided on before it is judged (see `process.offspring`): by the time a watcher hears of it, the dead
 process's name says whether it is coming back.
+
+Static and dynamic supervisors differ only in their core: both speak the language of `core.supervisor_messages`.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ import collections
 import dataclasses
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from otp_runtime import telemetry
 from otp_runtime.core import messages as wire
-from otp_runtime.core import supervision as core
+from otp_runtime.core import supervisor_messages as core
 from otp_runtime.errors import CodecError
 from otp_runtime.host import poller
 from otp_runtime.process import death
@@ -25,19 +27,57 @@ from otp_runtime.process.offspring import Child, Offspring, close_box, keep_reco
 from otp_runtime.terms.reason import Crash, is_abnormal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from otp_runtime.core.child_spec import ChildSpec
     from otp_runtime.process.context import Context
     from otp_runtime.terms.pid import Pid
 
 
+class Decisions(Protocol):
+    """What the performer needs of a core: the modules `core.supervision` and `core.dynamic`.
+
+    A child goes by its *key*: what `StartChild` calls it, and its outcome. Only the core knows what that is.
+    """
+
+    @property
+    def REQUESTS(self) -> tuple[type, ...]:  # noqa: N802 - a constant of a module
+        """The requests it answers."""
+
+    def initial(self, flags: Any, specs: tuple[ChildSpec, ...], /) -> Any:
+        """Make the first state."""
+
+    def step(self, state: Any, event: core.Event, now: float, /) -> tuple[Any, tuple[core.Action, ...]]:
+        """Decide."""
+
+    def key_of(self, state: Any, pid: Pid, /) -> Any:
+        """Give the key of the child whose process is `pid`, also when that has just died; else None."""
+
+    def is_coming_back(self, state: Any, key: Any, /) -> bool:
+        """Say whether a process for a child is on its way."""
+
+    def is_halting(self, state: Any, /) -> bool:
+        """Say whether the supervisor is on its way out."""
+
+    def children_of(self, state: Any, /) -> Iterable[tuple[Any, Any, str]]:
+        """Give (id, process, type) of each child."""
+
+    def describe(self, state: Any, /) -> dict[str, Any]:
+        """Give the flags by name."""
+
+
 class Performer:
     """The children of one supervisor, as processes."""
 
-    def __init__(self, context: Context, state: core.State, job: dict[str, Any], serve: Callable[..., Any]) -> None:
-        """`job` holds what every child is given: path, log level; `serve` runs a nested supervisor."""
+    def __init__(
+        self, context: Context, decisions: Decisions, state: Any, job: dict[str, Any], serve: Callable[..., Any]
+    ) -> None:
+        """Take the decisions of one kind of supervisor, from `state` on.
+
+        `job` holds what every child is given: path, log level; `serve` runs a nested supervisor.
+        """
         self.context = context
+        self.core = decisions
         self.state = state
         self.ended: tuple[Any] | None = None
         self.started = False
@@ -48,12 +88,12 @@ class Performer:
         self._running: dict[int, Child] = {}
         self._timers: dict[int, poller.TimerHandle] = {}
         self._dead: dict[int, Child] = {}
-        self._failed: dict[Any, Child] = {}
+        self._failed: Child | None = None
         self.offspring = Offspring(context, serve, self._on_word, self._on_death)
 
     def feed(self, event: core.Event) -> None:
         """Let the core decide on an event; what it says is done at the next `perform`."""
-        self.state, actions = core.step(self.state, event, poller.now())
+        self.state, actions = self.core.step(self.state, event, poller.now())
         self._actions.extend(actions)
 
     def perform(self) -> None:
@@ -84,10 +124,10 @@ class Performer:
 
     def _do(self, action: core.Action) -> None:
         match action:
-            case core.StartChild(id=child_id, spec=spec):
-                self._start(child_id, spec)
-            case core.AbortStart(id=child_id):
-                self._abort(child_id)
+            case core.StartChild(id=key, spec=spec):
+                self._start(key, spec)
+            case core.AbortStart(id=key):
+                self._abort(key)
             case core.SendExit(pid=pid, reason=reason):
                 if (child := self._running.get(pid.id)) is not None:
                     self.offspring.send_exit(child, reason)
@@ -100,8 +140,8 @@ class Performer:
             case core.DisarmTimer(pid=pid):
                 if (timer := self._timers.pop(pid.id, None)) is not None:
                     timer.cancel()
-            case core.Retry(id=child_id):
-                self._retries.append(child_id)
+            case core.Retry(id=key):
+                self._retries.append(key)
             case core.Answer(tag=tag, result=result):
                 self._answer(tag, result)
             case core.Report():
@@ -115,31 +155,31 @@ class Performer:
         self._timers.pop(pid.id, None)
         self.feed(core.DeadlinePassed(pid))
 
-    def _start(self, child_id: Any, spec: ChildSpec) -> None:
+    def _start(self, key: Any, spec: ChildSpec) -> None:
         assert isinstance(spec.start, bytes)
         job = Job(
             mode="start",
             body=spec.start,
-            label=str(child_id),
+            label=str(spec.id),
             parent=self.context.id,
             links=(self.context.id,),
-            name=child_id if isinstance(child_id, str) else "",
+            name=spec.id if isinstance(spec.id, str) else "",
             shutdown=None,
             **self._job,
         )
-        self._fork(child_id, job)
+        telemetry.emit("supervisor.start_child", id=spec.id)
+        self._fork(key, job)
 
-    def _fork(self, child_id: Any, job: Job) -> None:
-        telemetry.emit("supervisor.start_child", id=child_id)
+    def _fork(self, key: Any, job: Job) -> None:
         child = self.offspring.start(job)
         if isinstance(child, Crash):
-            self.feed(core.ChildStartFailed(child_id, child))
+            self.feed(core.ChildStartFailed(key, child))
         else:
-            self._starting[child.id] = child_id
+            self._starting[child.id] = key
 
-    def _abort(self, child_id: Any) -> None:
+    def _abort(self, key: Any) -> None:
         for process_id, starting in self._starting.items():
-            if starting == child_id and (child := self.offspring.children.get(process_id)) is not None:
+            if starting == key and (child := self.offspring.children.get(process_id)) is not None:
                 self.offspring.kill(child)
 
     def _answer(self, tag: Any, result: core.Ok | core.Err) -> None:
@@ -158,10 +198,13 @@ class Performer:
 
     def _on_word(self, child: Child, _word: list[Any]) -> None:
         """A child's `init` returned: it is started."""
-        child_id = self._starting.pop(child.id, None)
-        if child_id is not None:
-            self._running[child.id] = child
-            self.feed(core.ChildStarted(child_id, child.pid))
+        if child.id in self._starting:
+            self._has_started(child)
+
+    def _has_started(self, child: Child) -> None:
+        key = self._starting.pop(child.id)
+        self._running[child.id] = child
+        self.feed(core.ChildStarted(key, child.pid))
 
     def _on_death(self, child: Child, reason: Any) -> bool:
         """A child was reaped: decide; say whether it is coming back."""
@@ -170,53 +213,56 @@ class Performer:
             return self._start_ended(child, reason)
         if child.id not in self._running:
             return False
+        return self._ended(child, reason)
+
+    def _ended(self, child: Child, reason: Any) -> bool:
         del self._running[child.id]
         if (timer := self._timers.pop(child.id, None)) is not None:
             timer.cancel()
-        known = core.child_of(self.state, child.pid)
+        key = self.core.key_of(self.state, child.pid)
         self.feed(core.ChildExited(child.pid, reason))
         if not self._report_now() and is_abnormal(reason):
             # decided later, behind what the supervisor is busy with; `why` can tell already
             keep_record(self.offspring, child, reason, supervisor=self.who())
-        return known is not None and self._may_come_back(known.spec.id)
+        return key is not None and self._may_come_back(key)
 
     def _start_ended(self, child: Child, reason: Any) -> bool:
-        child_id = self._starting.pop(child.id)
         outcome = child.outcome or ["error", reason]
+        if outcome[0] == "ok":
+            # it started and died before its word was read: both happened, in this order
+            self._has_started(child)
+            return self._ended(child, reason)
+        key = self._starting.pop(child.id)
         match outcome:
-            case ["ok", *_]:
-                # it started and died before its word was read: both happened, in this order
-                self.feed(core.ChildStarted(child_id, child.pid))
-                self.feed(core.ChildExited(child.pid, reason))
             case ["ignore"]:
-                self.feed(core.ChildIgnored(child_id))
+                self.feed(core.ChildIgnored(key))
             case ["supervisor", data]:
-                self._become_supervisor(child_id, child, data)
+                self._become_supervisor(key, child, data)
                 return False
             case ["error", why]:
-                self._failed[child_id] = child
-                self.feed(core.ChildStartFailed(child_id, why))
+                self._failed = child
+                self.feed(core.ChildStartFailed(key, why))
         self._report_now()
-        return self._may_come_back(child_id)
+        self._failed = None
+        return self._may_come_back(key)
 
-    def _may_come_back(self, child_id: Any) -> bool:
+    def _may_come_back(self, key: Any) -> bool:
         """Whether to wait for this child's name: when the supervisor itself ends, that is decided by its reaper."""
-        return core.is_coming_back(self.state, child_id) or core.is_halting(self.state)
+        return self.core.is_coming_back(self.state, key) or self.core.is_halting(self.state)
 
-    def _become_supervisor(self, child_id: Any, child: Child, data: dict[str, Any]) -> None:
+    def _become_supervisor(self, key: Any, child: Child, data: dict[str, Any]) -> None:
         """The start function turned out to start a supervisor: fork it from this process, which is clean."""
         assert child.job is not None
         body = self.context.codec.encode(data)
         name = data["name"] if isinstance(data["name"], str) else ""
         job = dataclasses.replace(child.job, mode="supervisor", body=body, label=data["label"], name=name)
-        self._fork(child_id, job)
+        self._fork(key, job)
 
     def _after_death(self, child: Child) -> None:
-        if core.child_of(self.state, child.pid) is not None:
+        if self.core.key_of(self.state, child.pid) is not None:
             # its death waits in the backlog, and its report with it
             return
         self._dead.pop(child.id, None)
-        self._failed = {key: dead for key, dead in self._failed.items() if dead is not child}
         close_box(child)
 
     def _forget_the_handled(self) -> None:
@@ -240,7 +286,7 @@ class Performer:
         if action.context == "shutdown":
             self._report_giving_up(action)
             return
-        child = self._failed.get(action.child_id) if action.pid is None else self._dead.get(action.pid.id)
+        child = self._failed if action.pid is None else self._dead.get(action.pid.id)
         if child is None or child.box is None:
             self.context.node.warn(f"{action.child_id}: {action.context}: {action.reason!r}")
             return
@@ -269,7 +315,7 @@ class Performer:
             reason=action.reason,
             kind="exception",
             strategy=action.strategy,
-            siblings=[str(child.spec.id) for child in self.state.children],
+            siblings=list(dict.fromkeys(map(str, (action.child_id, *self._child_ids())))),
             restart={"n": number, "of": of, "seconds": seconds},
             started_at=box.identity.started_at,
             died_at=time.time(),
@@ -278,6 +324,9 @@ class Performer:
         death.keep(self.context.directory, record)
         death.note_giving_up(self.context.directory, record)
         death.log(self.context.directory, record)
+
+    def _child_ids(self) -> Iterable[Any]:
+        return (child_id for child_id, _pid, _type in self.core.children_of(self.state))
 
     def who(self) -> str:
         """Say which supervisor this is, for people."""

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, Unpack, cast
 
-from otp_runtime.behaviours import gen, gen_server
-from otp_runtime.behaviours.returns import Ignore
-from otp_runtime.core import messages as wire
-from otp_runtime.core import supervision as core
+from otp_runtime.behaviours import gen
+from otp_runtime.core import supervisor_messages as core
 from otp_runtime.core.child_spec import (
     ChildSpec,
     SupervisorFlags,
@@ -18,23 +14,14 @@ from otp_runtime.core.child_spec import (
     check_flags,
     coerce_child_spec,
 )
-from otp_runtime.errors import AlreadyRegistered, CodecError, OtpError
-from otp_runtime.host import box as boxes
-from otp_runtime.process import boot as booting
-from otp_runtime.process import ending, names, starting
-from otp_runtime.process.context import ExitSignal
-from otp_runtime.process.current import current
-from otp_runtime.supervision import preload
-from otp_runtime.supervision.children import Performer, job_of_children
-from otp_runtime.terms.events import Exit
+from otp_runtime.process import ending, starting
+from otp_runtime.supervision import launch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import TypeAlias
 
     from otp_runtime.core.child_spec import AutoShutdown, Strategy
-    from otp_runtime.process.boot import Boot
-    from otp_runtime.process.context import Context
     from otp_runtime.terms.pid import Pid, ServerRef
 
     MaybeNone: TypeAlias = Any
@@ -123,51 +110,25 @@ class Supervisor:
 
     @classmethod
     def _start(cls, children: Any, name: Any, flags: dict[str, Any], *, link: bool) -> Any:
-        gen_server.check_any_name(name)
-        if booting.take_slot():
-            raise booting.BecomeSupervisor(cls._data(children, name, flags))
         if cls._has_init():
-            if flags:
-                msg = (
-                    f"{cls.__qualname__} has init(arg), which gives the flags: {', '.join(flags)} cannot be given here"
-                )
-                raise TypeError(msg)
-            return starting.start_job(
-                "start", cls.start_link, (children,), {"name": name}, label=cls.__qualname__, link=link, shutdown=None
-            )
-        data = cls._data(children, name, flags)
-        return starting.start_job(
-            "supervisor",
-            None,
-            (),
-            {},
-            label=data["label"],
+            launch.refuse_flags(cls, flags)
+        return launch.start(
+            cls,
+            (children,),
+            name,
+            lambda: cls._data(children, name, flags),
+            runs_code=cls._has_init(),
             link=link,
-            name=name if isinstance(name, str) else "",
-            shutdown=None,
-            body=current().codec.encode(data),
         )
 
     @classmethod
     def _has_init(cls) -> bool:
-        return (
-            "init"
-            in {key for base in cls.__mro__ if base is not Supervisor for key in vars(base)} - vars(object).keys()
-        )
+        return launch.has_init(cls, Supervisor)
 
     @classmethod
     def _data(cls, children: Any, name: Any, flags: dict[str, Any]) -> dict[str, Any]:
-        """Give all that a supervisor's process needs, as data it can read without a user's code."""
-        if cls._has_init():
-            spec = cls().init(children)  # type: ignore[attr-defined]
-            if isinstance(spec, Ignore):
-                raise booting.Ignored
-            if not isinstance(spec, SupervisorSpec):
-                raise booting.BadReturn(("bad_return", (cls.__qualname__, "init", spec)))
-        else:
-            spec = cls.spec(children, **flags)
-        sealed = [seal_spec(child) for child in spec.children]
-        return {"flags": spec.flags, "specs": sealed, "name": name, "label": cls.__qualname__}
+        spec = launch.spec_of_init(cls, children, SupervisorSpec) if cls._has_init() else cls.spec(children, **flags)
+        return launch.data_of(cls, spec.flags, spec.children, name)
 
     @staticmethod
     def spec(
@@ -228,7 +189,7 @@ class Supervisor:
     @staticmethod
     def get_childspec(sup: ServerRef, id: Any) -> ChildSpec:
         """Give the spec of child `id`; raises `NotFound`. OTP: supervisor:get_childspec/2."""
-        return unseal_spec(gen.call(sup, core.GetChildspec(id), None))
+        return launch.unseal_spec(gen.call(sup, core.GetChildspec(id), None))
 
     @staticmethod
     def start_child(sup: ServerRef, spec: Any) -> Pid | None:
@@ -237,7 +198,7 @@ class Supervisor:
         Raises `BadChildSpec` before anything is sent, `AlreadyStarted(pid)`, `AlreadyPresent`,
         `StartFailed(id, reason)`. OTP: supervisor:start_child/2.
         """
-        sealed = seal_spec(coerce_child_spec(spec))
+        sealed = launch.seal_spec(coerce_child_spec(spec))
         return gen.call(sup, core.StartChildRequest(sealed), None)  # type: ignore[no-any-return]
 
     @staticmethod
@@ -259,123 +220,3 @@ class Supervisor:
     def stop(sup: ServerRef, reason: Any = "normal", timeout: float | None = None, *, missing_ok: bool = False) -> None:
         """Stop the supervisor and its children, last started first, and wait until it is gone: `GenServer.stop`."""
         ending.stop(sup, reason, timeout, missing_ok=missing_ok)
-
-
-def seal_spec(spec: ChildSpec) -> ChildSpec:
-    """Make the start of a spec opaque: only the new process opens it. Raises `CodecError`."""
-    if isinstance(spec.start, bytes):
-        return spec
-    function, args, kwargs = cast("tuple[Any, tuple[Any, ...], dict[str, Any]]", spec.start)
-    modules = preload.modules_of((function, args, kwargs)) if spec.preload == "auto" else spec.preload
-    what = f"start of child {spec.id!r}"
-    sealed = current().node.seal(function, args, dict(kwargs), what)
-    return dataclasses.replace(spec, start=sealed, preload=modules)
-
-
-def unseal_spec(spec: ChildSpec) -> ChildSpec:
-    """Undo `seal_spec`."""
-    if not isinstance(spec.start, bytes):
-        return spec
-    function, args, kwargs = current().node.unseal(spec.start)
-    return dataclasses.replace(spec, start=(function, tuple(args), kwargs), preload="auto")
-
-
-# -- the process -------------------------------------------------------------------------------------------
-
-
-def serve(context: Context, boot: Boot, data: dict[str, Any]) -> Any:
-    """Be a supervisor: the entry of a process that runs library code only. Gives the exit reason."""
-    context.set_trap_exit(True)
-    context.box.label = data["label"]
-    if data["name"] is not None:
-        try:
-            names.register_any(context, data["name"])
-        except AlreadyRegistered as error:
-            boot.say("error", ("already_started", error.pid))
-            return "normal"
-    specs = tuple(data["specs"])
-    preload.preload_dill(f"{context.directory.path}/defs", (spec.start for spec in specs))
-    preload.preload(name for spec in specs for name in spec.preload)
-    performer = Performer(context, core.initial(data["flags"], specs), job_of_children(context), serve)
-    performer.feed(core.Begin())
-    return _loop(context, boot, performer)
-
-
-def _loop(context: Context, boot: Boot, performer: Performer) -> Any:
-    ready = False
-    while True:
-        performer.perform()
-        if performer.ended is not None:
-            break
-        if performer.started and not ready:
-            ready = True
-            context.box.set_flag(boxes.READY)
-            boot.say("ok")
-        entry = context.next_message()
-        if entry is not None:
-            _handle(context, performer, entry[1])
-        elif performer.has_retries:
-            # a retry goes through the queue: what was asked meanwhile comes first
-            context.pump(0)
-            if not context.inbox:
-                performer.take_retry()
-        else:
-            with contextlib.suppress(ExitSignal):
-                context.pump(None)
-        if context.doomed is not None:
-            return context.doomed[0]
-    reason = performer.ended[0]
-    boot.say("error", reason)
-    return reason
-
-
-def _handle(context: Context, performer: Performer, envelope: wire.Envelope) -> None:
-    match envelope:
-        case [
-            wire.CALL,
-            caller,
-            serial,
-            core.WhichChildren()
-            | core.CountChildren()
-            | core.GetChildspec()
-            | core.StartChildRequest()
-            | core.TerminateChild()
-            | core.RestartChild()
-            | core.DeleteChild() as request,
-        ]:
-            performer.feed(core.Asked((caller, serial), request))
-        case [wire.CALL, caller, serial, request]:
-            error = OtpError(f"{performer.who()} is a supervisor and does not understand {request!r}")
-            gen.send_reply(context, caller, serial, wire.RAISE, error)
-        case [wire.SEND, Exit(pid=pid, reason=reason)]:
-            if pid.id == context.parent:
-                performer.feed(core.StopRequested(reason))
-        case [wire.SYSTEM, caller, serial, request]:
-            _system(context, performer, caller, serial, request)
-        case _:
-            context.node.warn(f"{performer.who()} is a supervisor and ignored the message {envelope[-1]!r:.200}")
-
-
-def _system(context: Context, performer: Performer, caller: int, serial: int, request: Any) -> None:
-    match request:
-        case ("terminate", reason):
-            gen.send_reply(context, caller, serial, wire.VALUE, None)
-            performer.feed(core.StopRequested(reason))
-        case "get_state" | "get_status":
-            status = {
-                "pid": context.pid,
-                "name": context.box.name or None,
-                "module": context.box.label,
-                "status": "running",
-                "strategy": performer.state.flags.strategy,
-                "max_restarts": performer.state.flags.max_restarts,
-                "max_seconds": performer.state.flags.max_seconds,
-                "auto_shutdown": performer.state.flags.auto_shutdown,
-                "restarts": len(performer.state.restarts),
-                "children": [(child.spec.id, child.pid, child.spec.type) for child in performer.state.children],
-            }
-            with contextlib.suppress(CodecError):
-                gen.send_reply(context, caller, serial, wire.VALUE, status)
-        case _:
-            error = OtpError(f"{request!r} is no system message that a supervisor knows")
-            gen.send_reply(context, caller, serial, wire.RAISE, error)

@@ -1,0 +1,193 @@
+"""DynamicSupervisor: a supervisor that starts without children and is given them one by one, thousands if need be.
+
+What: each child is known by its pid, is restarted alone, and none has a place in an order. All are stopped at once.
+
+    >>> from otp_runtime import Agent, DynamicSupervisor
+    >>> with DynamicSupervisor.start_link() as sup:
+    ...     agent = DynamicSupervisor.start_child(sup, Agent.child_spec(dict))
+    ...     DynamicSupervisor.count_children(sup).active
+    1
+
+How to supervise: it is a child like any other, `DynamicSupervisor.child_spec(name="sessions")`. Its children are not
+part of its spec: when it is restarted itself, it begins empty, and whoever started them starts them again.
+
+When not to use it: children that are known from the start, or that depend on each other, belong under a `Supervisor`.
+Work that ends and gives a result is a task.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, Unpack
+
+from otp_runtime.behaviours import gen
+from otp_runtime.core import supervisor_messages as core
+from otp_runtime.core.child_spec import ChildSpec, DynamicFlags, check_dynamic_flags, coerce_child_spec
+from otp_runtime.process import ending, starting
+from otp_runtime.supervision import launch
+from otp_runtime.supervision.supervisor import ChildCount, ChildInfo
+from otp_runtime.terms.pid import Pid
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from otp_runtime.terms.pid import ServerRef
+
+    MaybeNone: TypeAlias = Any
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicSupervisorSpec:
+    """What `DynamicSupervisor.spec` makes and `init` returns: flags, checked."""
+
+    flags: DynamicFlags
+
+
+class Flags(TypedDict, total=False):
+    """The flags of a dynamic supervisor: see `DynamicSupervisor.start_link`."""
+
+    strategy: Literal["one_for_one"]
+    max_children: int | None
+    max_restarts: int
+    max_seconds: float
+
+
+class DynamicSupervisor:
+    """A supervisor of children that come and go: start it as it is, or subclass it and write `init(arg)`.
+
+    It runs library code only, in an OS process of its own, and is the OS parent of its children. What one start, one
+    death or one restart costs does not depend on how many children there are. OTP: simple_one_for_one; EX:
+    DynamicSupervisor.
+    """
+
+    restart: ClassVar[Literal["permanent", "transient", "temporary"]] = "permanent"
+
+    # -- starting -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def start_link(cls, arg: Any = None, *, name: Any = None, **flags: Unpack[Flags]) -> Pid | MaybeNone:
+        """Start a dynamic supervisor linked to the caller; it has no children yet.
+
+        On `DynamicSupervisor` itself only flags: `max_children` (default None: no limit), `max_restarts` (3),
+        `max_seconds` (5), `strategy` (only "one_for_one"). On a subclass with `init`: its argument. Raises
+        `BadSupervisorFlags` in the caller, before anything starts; `AlreadyStarted`; `InitFailed`. EX:
+        DynamicSupervisor.start_link/1,3.
+        """
+        return cls._start(arg, name, dict(flags), link=True)
+
+    @classmethod
+    def start(cls, arg: Any = None, *, name: Any = None, **flags: Unpack[Flags]) -> Pid | MaybeNone:
+        """As `start_link`, linked to nobody."""
+        return cls._start(arg, name, dict(flags), link=False)
+
+    @classmethod
+    async def astart_link(cls, arg: Any = None, *, name: Any = None, **flags: Unpack[Flags]) -> Pid | MaybeNone:
+        """As `start_link`, without blocking the event loop of the caller."""
+        return await starting.in_event_loop(lambda: cls.start_link(arg, name=name, **flags))
+
+    @classmethod
+    async def astart(cls, arg: Any = None, *, name: Any = None, **flags: Unpack[Flags]) -> Pid | MaybeNone:
+        """As `start`, without blocking the event loop of the caller."""
+        return await starting.in_event_loop(lambda: cls.start(arg, name=name, **flags))
+
+    @classmethod
+    def _start(cls, arg: Any, name: Any, flags: dict[str, Any], *, link: bool) -> Any:
+        if cls._has_init():
+            launch.refuse_flags(cls, flags)
+        elif arg is not None:
+            msg = f"{cls.__qualname__} takes no argument and no children at its start: give them to start_child"
+            raise TypeError(msg)
+        return launch.start(
+            cls, (arg,), name, lambda: cls._data(arg, name, flags), runs_code=cls._has_init(), link=link
+        )
+
+    @classmethod
+    def _has_init(cls) -> bool:
+        return launch.has_init(cls, DynamicSupervisor)
+
+    @classmethod
+    def _data(cls, arg: Any, name: Any, flags: dict[str, Any]) -> dict[str, Any]:
+        spec = launch.spec_of_init(cls, arg, DynamicSupervisorSpec) if cls._has_init() else cls.spec(**flags)
+        return launch.data_of(cls, spec.flags, (), name)
+
+    @staticmethod
+    def spec(
+        *,
+        strategy: Literal["one_for_one"] = "one_for_one",
+        max_children: int | None = None,
+        max_restarts: int = 3,
+        max_seconds: float = 5,
+    ) -> DynamicSupervisorSpec:
+        """Check flags and give them as the value that `init` returns. Raises `BadSupervisorFlags`."""
+        flags = DynamicFlags(max_restarts, max_seconds, max_children, strategy)
+        return DynamicSupervisorSpec(check_dynamic_flags(flags))
+
+    @classmethod
+    def child_spec(
+        cls,
+        arg: Any = None,
+        *,
+        id: Any = None,
+        restart: Literal["permanent", "transient", "temporary"] | None = None,
+        shutdown: float | Literal["brutal_kill"] | None = None,
+        significant: bool = False,
+        name: Any = None,
+        **flags: Unpack[Flags],
+    ) -> ChildSpec:
+        """Say how another supervisor starts this one: `start_link`'s arguments, and those of a child spec.
+
+        `id` defaults to the local `name`, else to the class's qualified name; `shutdown` to None (for ever).
+        """
+        keywords: dict[str, Any] = dict(flags)
+        if name is not None:
+            keywords["name"] = name
+        if not cls._has_init():
+            cls.spec(**flags)
+        return ChildSpec(
+            id=id if id is not None else name if isinstance(name, str) else cls.__qualname__,
+            start=(cls.start_link, (arg,), keywords),
+            restart=cls.restart if restart is None else restart,
+            shutdown=shutdown,
+            type="supervisor",
+            significant=significant,
+        )
+
+    # -- asking ---------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def start_child(sup: ServerRef, spec: Any) -> Pid | None:
+        """Start a child; gives its pid, None when it ignored (then nothing is kept of it).
+
+        `spec`: a `ChildSpec`, `Class` or `(Class, arg)`; its id means nothing here, and `significant` must be False.
+        Returns when the child's `init` has. Starts are one after another, as in Elixir. Raises `BadChildSpec` before
+        anything is sent, `MaxChildren(limit)`, `AlreadyStarted(pid)` when the child's name is taken,
+        `StartFailed(id, reason)`. EX: DynamicSupervisor.start_child/2.
+        """
+        sealed = launch.seal_spec(coerce_child_spec(spec, "never"))
+        return gen.call(sup, core.StartChildRequest(sealed), None)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def terminate_child(sup: ServerRef, pid: Pid) -> None:
+        """Stop the child that is `pid`, and forget it: it is not restarted. Raises `NotFound`.
+
+        While a restart is tried again and again, the child goes by its last pid. EX: terminate_child/2.
+        """
+        if not isinstance(pid, Pid):
+            msg = f"a dynamic supervisor knows its children by pid; terminate_child was given {pid!r}"
+            raise TypeError(msg)
+        gen.call(sup, core.TerminateChild(pid), None)
+
+    @staticmethod
+    def which_children(sup: ServerRef) -> list[ChildInfo]:
+        """List the children, oldest process first. `id` is always None: here it means nothing. EX: which_children/1."""
+        return [ChildInfo(*one) for one in gen.call(sup, core.WhichChildren(), None)]
+
+    @staticmethod
+    def count_children(sup: ServerRef) -> ChildCount:
+        """Count the children; `specs` are all, those that are restarting too. EX: count_children/1."""
+        return ChildCount(*gen.call(sup, core.CountChildren(), None))
+
+    @staticmethod
+    def stop(sup: ServerRef, reason: Any = "normal", timeout: float | None = None, *, missing_ok: bool = False) -> None:
+        """Stop the supervisor and its children, all at once, and wait until it is gone: `GenServer.stop`."""
+        ending.stop(sup, reason, timeout, missing_ok=missing_ok)

@@ -1,0 +1,112 @@
+"""The process of a supervisor of any kind: library code only, made from data, with one core that decides.
+
+`serve` is its entry. What a kind adds is data: the flags choose the core.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, cast
+
+from otp_runtime.behaviours import gen
+from otp_runtime.core import dynamic, supervision
+from otp_runtime.core import messages as wire
+from otp_runtime.core import supervisor_messages as core
+from otp_runtime.core.child_spec import DynamicFlags
+from otp_runtime.errors import AlreadyRegistered, CodecError, OtpError
+from otp_runtime.host import box as boxes
+from otp_runtime.process import names
+from otp_runtime.process.context import ExitSignal
+from otp_runtime.supervision import preload
+from otp_runtime.supervision.children import Decisions, Performer, job_of_children
+from otp_runtime.terms.events import Exit
+
+if TYPE_CHECKING:
+    from otp_runtime.process.boot import Boot
+    from otp_runtime.process.context import Context
+
+
+def serve(context: Context, boot: Boot, data: dict[str, Any]) -> Any:
+    """Be a supervisor: the entry of a process that runs library code only. Gives the exit reason."""
+    context.set_trap_exit(True)
+    context.box.label = data["label"]
+    if data["name"] is not None:
+        try:
+            names.register_any(context, data["name"])
+        except AlreadyRegistered as error:
+            boot.say("error", ("already_started", error.pid))
+            return "normal"
+    specs = tuple(data["specs"])
+    preload.preload_dill(f"{context.directory.path}/defs", (spec.start for spec in specs))
+    preload.preload(name for spec in specs for name in spec.preload)
+    decisions: Decisions = dynamic if isinstance(data["flags"], DynamicFlags) else supervision
+    state = decisions.initial(data["flags"], specs)
+    performer = Performer(context, decisions, state, job_of_children(context), serve)
+    performer.feed(core.Begin())
+    return _loop(context, boot, performer)
+
+
+def _loop(context: Context, boot: Boot, performer: Performer) -> Any:
+    ready = False
+    while True:
+        performer.perform()
+        if performer.ended is not None:
+            break
+        if performer.started and not ready:
+            ready = True
+            context.box.set_flag(boxes.READY)
+            boot.say("ok")
+        entry = context.next_message()
+        if entry is not None:
+            _handle(context, performer, entry[1])
+        elif performer.has_retries:
+            # a retry goes through the queue: what was asked meanwhile comes first
+            context.pump(0)
+            if not context.inbox:
+                performer.take_retry()
+        else:
+            with contextlib.suppress(ExitSignal):
+                context.pump(None)
+        if context.doomed is not None:
+            return context.doomed[0]
+    reason = performer.ended[0]
+    boot.say("error", reason)
+    return reason
+
+
+def _handle(context: Context, performer: Performer, envelope: wire.Envelope) -> None:
+    match envelope:
+        case [wire.CALL, caller, serial, request] if isinstance(request, performer.core.REQUESTS):
+            performer.feed(core.Asked((caller, serial), cast("core.Request", request)))
+        case [wire.CALL, caller, serial, request]:
+            error = OtpError(f"{performer.who()} is a supervisor and does not understand {request!r}")
+            gen.send_reply(context, caller, serial, wire.RAISE, error)
+        case [wire.SEND, Exit(pid=pid, reason=reason)]:
+            if pid.id == context.parent:
+                performer.feed(core.StopRequested(reason))
+        case [wire.SYSTEM, caller, serial, request]:
+            _system(context, performer, caller, serial, request)
+        case _:
+            context.node.warn(f"{performer.who()} is a supervisor and ignored the message {envelope[-1]!r:.200}")
+
+
+def _system(context: Context, performer: Performer, caller: int, serial: int, request: Any) -> None:
+    match request:
+        case ("terminate", reason):
+            gen.send_reply(context, caller, serial, wire.VALUE, None)
+            performer.feed(core.StopRequested(reason))
+        case "get_state" | "get_status":
+            status = {
+                "pid": context.pid,
+                "name": context.box.name or None,
+                "module": context.box.label,
+                "status": "running",
+                **performer.core.describe(performer.state),
+                "restarts": len(performer.state.restarts),
+                "children": list(performer.core.children_of(performer.state)),
+            }
+            with contextlib.suppress(CodecError):
+                gen.send_reply(context, caller, serial, wire.VALUE, status)
+        case _:
+            error = OtpError(f"{request!r} is no system message that a supervisor knows")
+            gen.send_reply(context, caller, serial, wire.RAISE, error)
