@@ -1,6 +1,7 @@
 """Plays scenarios of any family on the public API, and compares. It knows the format, not the scenarios."""
 
 from tests.conformance.agent import AgentPlayer
+from tests.conformance.dynamic_supervisor import DynamicSupervisorPlayer
 from tests.conformance.gen_server import GenServerPlayer
 from tests.conformance.gen_statem import GenStatemPlayer
 from tests.conformance.links import LinksPlayer
@@ -10,6 +11,7 @@ from tests.conformance.supervision import SupervisionPlayer
 
 PLAYERS = {
     "supervision": SupervisionPlayer,
+    "dynamic_supervisor": DynamicSupervisorPlayer,
     "gen_server": GenServerPlayer,
     "sys": GenServerPlayer,
     "links": LinksPlayer,

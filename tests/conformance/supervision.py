@@ -131,7 +131,7 @@ class SupervisionPlayer(Player):
         self.root = to_term(setup["tree"])
         self.supervisors = {}
         self.learn(self.root)
-        result = self.outcome(Tree.start_link, (self.recorder.path, self.root, ()))
+        result = self.outcome(self.start_root)
         if result == ["ok", None]:
             return "ignore"
         if result[0] == "ok":
@@ -139,6 +139,9 @@ class SupervisionPlayer(Player):
             return ["ok", self.root["id"]]
         self.root_failure = result[1]
         return result
+
+    def start_root(self):
+        return Tree.start_link((self.recorder.path, self.root, ()))
 
     root_failure = UNKNOWN
     started = None
@@ -185,15 +188,19 @@ class SupervisionPlayer(Player):
         return self.child_result(id, self.outcome(Supervisor.restart_child, self.pid(sup), id))
 
     def op_start_child(self, sup, child):
-        spec = to_term(child)
-        self.learn(spec)
-        known = self.supervisors[sup]
-        self.supervisors[sup] = {**known, "children": (*known.get("children", ()), spec)}
+        spec = self.learn_child(sup, child)
 
         def start():
             return Supervisor.start_child(self.pid(sup), child_spec(self.recorder.path, spec, self.above(sup)))
 
         return self.child_result(spec["id"], self.outcome(start))
+
+    def learn_child(self, sup, child):
+        spec = to_term(child)
+        self.learn(spec)
+        known = self.supervisors[sup]
+        self.supervisors[sup] = {**known, "children": (*known.get("children", ()), spec)}
+        return spec
 
     def above(self, sup):
         """A supervisor and those above it, nearest first."""
@@ -261,16 +268,18 @@ class SupervisionPlayer(Player):
         """Look at one supervisor and all below it; say whether all of it is at rest."""
         pid = self.pid(id)
         try:
-            children = Supervisor.which_children(pid)
-            count = Supervisor.count_children(pid)
+            children = self.children_of(id, pid)
+            count = self.count_of(id, pid)
         except CallError:
+            return False
+        if any(child.pid == "restarting" for child in children):
             return False
         shown = []
         for child in children:
             if child.pid is None:
                 shown.append([child.id, "undefined"])
                 continue
-            if child.pid == "restarting" or not process.alive(child.pid):
+            if not process.alive(child.pid) or child.id is None:
                 return False
             listed.add(child.pid)
             self.recorder.know(child.id, self.recorder.counts[child.id], child.pid)
@@ -289,6 +298,12 @@ class SupervisionPlayer(Player):
             },
         }
         return True
+
+    def children_of(self, id, pid):
+        return Supervisor.which_children(pid)
+
+    def count_of(self, id, pid):
+        return Supervisor.count_children(pid)
 
     def answers(self, pid):
         try:
