@@ -3,7 +3,7 @@
 A core's state is a value, so every change makes a new one. With a tuple or a dict that costs as much as there are
 elements. These two share with the old value all that did not change:
 
-- `Table` maps integers to values. It is a row of small dicts, and a change copies the row and one dict;
+- `Table` maps integers to values. It is a tree of small tuples, and a change copies those on the way to one leaf;
 - `Queue` is first in, first out. It is two linked lists, one of them turned around when the other is used up.
 
 >>> table = Table.of({7: "a", 3: "b"}).put(5, "c").drop(7)
@@ -27,51 +27,76 @@ __all__ = ["Queue", "Table"]
 
 V = TypeVar("V")
 
-_BUCKETS: Final = 128  # a power of two; at 2,000 elements a change copies 128 pointers and a dict of 16
+_WIDTH: Final = 16
+_LEAVES: Final = _WIDTH**3
+_NO_LEAF: Final[dict[int, Any]] = {}
+_NO_TWIG: Final = (_NO_LEAF,) * _WIDTH
+_NO_BRANCH: Final = (_NO_TWIG,) * _WIDTH
+_NO_ROOT: Final = (_NO_BRANCH,) * _WIDTH
 
 
 @dataclass(frozen=True, slots=True)
 class Table(Generic[V]):
-    """An immutable map from integers of 0 or more; make one with `Table()` or `Table.of(...)`."""
+    """An immutable map from integers of 0 or more; make one with `Table()` or `Table.of(...)`.
 
-    _buckets: tuple[dict[int, V], ...] = ({},) * _BUCKETS
+    Three levels of 16 lead to 4,096 leaves, chosen by the last bits of the key; a leaf is a dict, of one element as a
+    rule. A change copies three tuples of 16. Few, because each element of a copied tuple is touched for its count of
+    references, and in a process that forks all the time a touched page is a copied page.
+    """
+
+    _root: tuple[tuple[tuple[dict[int, V], ...], ...], ...] = _NO_ROOT
     _size: int = 0
 
     @classmethod
     def of(cls, items: Mapping[int, V]) -> Table[V]:
-        """Make a table of many items at once."""
-        buckets: list[dict[int, V]] = [{} for _ in range(_BUCKETS)]
+        """Make a table of many items."""
+        table: Table[V] = cls()
         for key, value in items.items():
-            buckets[key % _BUCKETS][key] = value
-        return cls(tuple(buckets), len(items))
+            table = table.put(key, value)
+        return table
 
     def get(self, key: int) -> V | None:
         """Give the value of `key`, None when it has none."""
-        return self._buckets[key % _BUCKETS].get(key)
+        return self._leaf(key).get(key)
 
     def put(self, key: int, value: V) -> Table[V]:
         """Give a table in which `key` has this value."""
-        old = self._buckets[key % _BUCKETS]
-        return self._with({**old, key: value}, key, 0 if key in old else 1)
+        leaf = self._leaf(key)
+        return self._with({**leaf, key: value}, key, 0 if key in leaf else 1)
 
     def drop(self, key: int) -> Table[V]:
         """Give a table without `key`."""
-        old = self._buckets[key % _BUCKETS]
-        if key not in old:
+        leaf = self._leaf(key)
+        if key not in leaf:
             return self
-        return self._with({one: value for one, value in old.items() if one != key}, key, -1)
+        return self._with({one: value for one, value in leaf.items() if one != key} or _NO_LEAF, key, -1)
 
-    def _with(self, bucket: dict[int, V], key: int, more: int) -> Table[V]:
-        at = key % _BUCKETS
-        return Table((*self._buckets[:at], bucket, *self._buckets[at + 1 :]), self._size + more)
+    def _leaf(self, key: int) -> dict[int, V]:
+        at, at_twig, at_leaf = _way(key)
+        return self._root[at][at_twig][at_leaf]
+
+    def _with(self, leaf: dict[int, V], key: int, more: int) -> Table[V]:
+        at, at_twig, at_leaf = _way(key)
+        branch = self._root[at]
+        twig = branch[at_twig]
+        twig = (*twig[:at_leaf], leaf, *twig[at_leaf + 1 :])
+        branch = (*branch[:at_twig], twig, *branch[at_twig + 1 :])
+        return Table((*self._root[:at], branch, *self._root[at + 1 :]), self._size + more)
 
     def __len__(self) -> int:
         return self._size
 
     def values(self) -> Iterator[V]:
         """Give all values, smallest key first."""
-        everything = {key: value for bucket in self._buckets for key, value in bucket.items()}
+        twigs = (twig for branch in self._root if branch is not _NO_BRANCH for twig in branch if twig is not _NO_TWIG)
+        everything = {key: value for twig in twigs for leaf in twig for key, value in leaf.items()}
         return (everything[key] for key in sorted(everything))
+
+
+def _way(key: int) -> tuple[int, int, int]:
+    """Say where on each level the way to a key's leaf goes on."""
+    at = key % _LEAVES
+    return at // (_WIDTH * _WIDTH), at // _WIDTH % _WIDTH, at % _WIDTH
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,7 @@ from otp_runtime.core.supervisor_state import (
     find_child,
     is_coming_back,
     is_halting,
+    place_of,
 )
 from otp_runtime.errors import RuntimeBug
 from otp_runtime.terms.pid import Pid
@@ -290,8 +291,10 @@ class _Turn:
 
     def put(self, child: Child, **fields: Any) -> Child:
         changed = replace(child, **fields)
-        kept = (changed if old.spec.id == child.spec.id else old for old in self.state.children)
-        self.change(children=tuple(kept))
+        children = self.state.children
+        at = place_of(self.state, child.spec.id)
+        if at is not None:
+            self.change(children=(*children[:at], changed, *children[at + 1 :]))
         return changed
 
     def drop(self, child: Child) -> None:

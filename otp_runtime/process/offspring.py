@@ -46,9 +46,10 @@ class Child:
     """A process this one forked, or one that fell to it."""
 
     __slots__ = (
+        "_box",
+        "_box_path",
         "boot_data",
         "boot_fd",
-        "box",
         "died_at",
         "doom",
         "heirs",
@@ -70,7 +71,8 @@ class Child:
         self.id = process_id
         self.pid = pid
         self.job = job
-        self.box = box
+        self._box = box
+        self._box_path = None if box is None else box.path
         self.os_process = kernel.OsProcess(0, 0)
         self.pidfd = -1
         self.boot_fd = -1
@@ -84,6 +86,24 @@ class Child:
         self.died_at = 0.0
         self.rusage: Any = None
         self.words: dict[str, Any] = {}
+
+    @property
+    def box(self) -> Box | None:
+        """Its black box, mapped again if it was at rest; None of a process that is not the node's."""
+        if self._box is None and self._box_path is not None:
+            self._box = Box.open(self._box_path)
+        return self._box
+
+    def rest(self) -> None:
+        """Unmap the box until it is asked for: every mapping makes every later fork dearer."""
+        if self._box is not None:
+            self._box.close()
+            self._box = None
+
+    def close_box(self) -> None:
+        """Unmap the box for good."""
+        self.rest()
+        self._box_path = None
 
 
 class Offspring:
@@ -172,6 +192,7 @@ class Offspring:
         self._read_boot_pipe(child)
         if child.outcome is not None and child.outcome[0] == "ok":
             self._on_word(child, child.outcome)
+            child.rest()
 
     def _read_boot_pipe(self, child: Child) -> None:
         while child.boot_fd >= 0:
@@ -322,7 +343,7 @@ class Offspring:
         """All that the dead left is gone: let the owner decide, free its names, judge."""
         self.children.pop(child.id, None)
         if child.box is None:
-            child.words["gone"]()
+            self._bury_without_box(child)
             return
         reason = self._cause(child)
         coming_back = False if child.job is None else self._on_death(child, reason)
@@ -340,6 +361,14 @@ class Offspring:
             child.words["gone"]()
         else:
             self._reaped.append(child)
+
+    def _bury_without_box(self, child: Child) -> None:
+        """A subprocess of the dead is gone; or a child, after the directory of the node."""
+        if child.job is None:
+            child.words["gone"]()
+            return
+        self._on_death(child, reason_of_status(child.status, killed=False, oom=False))
+        self._reaped.append(child)
 
     def take_reaped(self) -> list[Child]:
         """Give the children whose deaths were judged since the last call: now the owner may act."""
@@ -482,10 +511,3 @@ def keep_record(offspring: Offspring, child: Child, reason: Any, **facts: Any) -
     record = death.make_record(offspring.directory, child, reason, facts)
     death.keep(offspring.directory, record)
     return record
-
-
-def close_box(child: Child) -> None:
-    """Unmap a dead child's box."""
-    if child.box is not None:
-        child.box.close()
-        child.box = None

@@ -23,7 +23,8 @@ from otp_runtime.errors import CodecError
 from otp_runtime.host import poller
 from otp_runtime.process import death
 from otp_runtime.process.job import Job
-from otp_runtime.process.offspring import Child, Offspring, close_box, keep_record, report
+from otp_runtime.process.offspring import Child, Offspring, keep_record, report
+from otp_runtime.supervision.preload import preload_for
 from otp_runtime.terms.reason import Crash, is_abnormal
 
 if TYPE_CHECKING:
@@ -157,6 +158,7 @@ class Performer:
 
     def _start(self, key: Any, spec: ChildSpec) -> None:
         assert isinstance(spec.start, bytes)
+        preload_for(spec)
         job = Job(
             mode="start",
             body=spec.start,
@@ -263,7 +265,7 @@ class Performer:
             # its death waits in the backlog, and its report with it
             return
         self._dead.pop(child.id, None)
-        close_box(child)
+        child.close_box()
 
     def _forget_the_handled(self) -> None:
         """Let go of the dead that waited in the backlog and were handled now."""

@@ -8,7 +8,10 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, cast
 
-from otp_runtime.behaviours import gen
+from otp_runtime.behaviours import (
+    gen,
+    gen_server,  # noqa: F401 - what most children are: whoever is forked here does not import it again
+)
 from otp_runtime.core import dynamic, supervision
 from otp_runtime.core import messages as wire
 from otp_runtime.core import supervisor_messages as core

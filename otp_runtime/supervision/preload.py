@@ -21,7 +21,13 @@ from otp_runtime.process import boot, current, shipping
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from otp_runtime.core.child_spec import ChildSpec
+
 TRIAL_SECONDS = 30.0
+TRIAL_SECONDS_LATER = 2.0
+"""The same while the supervisor has children to look after: it waits for the trial and does nothing else."""
+
+_tried: set[str] = set()
 
 
 def modules_of(start: tuple[Any, ...]) -> tuple[str, ...]:
@@ -32,16 +38,25 @@ def modules_of(start: tuple[Any, ...]) -> tuple[str, ...]:
         module = getattr(thing if isinstance(thing, type) or callable(thing) else type(thing), "__module__", None)
         if isinstance(module, str) and module not in {"__main__", "__mp_main__", "builtins"}:
             found.append(module)
-    return tuple(dict.fromkeys(name for name in found if not name.startswith("otp_runtime.")))
+    return tuple(dict.fromkeys(found))
 
 
-def preload(names: Iterable[str]) -> None:
-    """Import modules into this supervisor, those that pass the trial."""
-    wanted = [name for name in dict.fromkeys(names) if name not in sys.modules]
-    for name in wanted:
-        if name not in sys.modules and _is_sound(name):
+def preload(names: Iterable[str], seconds: float = TRIAL_SECONDS) -> None:
+    """Import modules into this supervisor, those that pass a trial of at most so many seconds. Each is tried once."""
+    for name in names:
+        if name in sys.modules or name in _tried:
+            continue
+        _tried.add(name)
+        if name.startswith("otp_runtime.") or _is_sound(name, seconds):
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
+
+
+def preload_for(spec: ChildSpec) -> None:
+    """Import what a child that is about to be started needs, if none before it did: a thousand may follow."""
+    preload(spec.preload, TRIAL_SECONDS_LATER)
+    if isinstance(spec.start, bytes) and shipping.needs_dill(spec.start):
+        shipping.load_dill()
 
 
 def preload_dill(directory: str, sealed: Iterable[Any]) -> None:
@@ -50,7 +65,7 @@ def preload_dill(directory: str, sealed: Iterable[Any]) -> None:
         shipping.load_dill()
 
 
-def _is_sound(name: str) -> bool:
+def _is_sound(name: str, seconds: float) -> bool:
     read_end, write_end = os.pipe()
     pid = current.fork_for_child()
     if pid == 0:
@@ -58,8 +73,8 @@ def _is_sound(name: str) -> bool:
     os.close(write_end)
     poll = select.poll()
     poll.register(read_end, select.POLLIN)
-    deadline = time.monotonic() + TRIAL_SECONDS
-    sound = bool(poll.poll(TRIAL_SECONDS * 1000)) and os.read(read_end, 1) == b"1"
+    deadline = time.monotonic() + seconds
+    sound = bool(poll.poll(seconds * 1000)) and os.read(read_end, 1) == b"1"
     os.close(read_end)
     if not sound and time.monotonic() >= deadline:
         os.kill(pid, signal.SIGKILL)
