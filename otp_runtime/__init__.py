@@ -59,6 +59,7 @@ if TYPE_CHECKING:  # the same names once more, where type checkers look for them
     from .process.node import Node, attach
     from .registry.registry import Registry
     from .supervision.dynamic_supervisor import DynamicSupervisor
+    from .supervision.partition_supervisor import PartitionSupervisor
     from .supervision.supervisor import ChildCount, ChildInfo, Supervisor
     from .terms.events import Down, Exit, NodeDown, NodeUp
     from .terms.pid import Global, Pid, Ref, Remote, ServerRef, Via
@@ -112,6 +113,7 @@ __all__ = [
     "NotSuspended",
     "Ok",
     "OtpError",
+    "PartitionSupervisor",
     "Pid",
     "ReceiveTimeout",
     "Ref",
@@ -197,6 +199,7 @@ _HOMES = {
     "NotSuspended": "errors",
     "Ok": "behaviours.returns",
     "OtpError": "errors",
+    "PartitionSupervisor": "supervision.partition_supervisor",
     "Pid": "terms.pid",
     "ReceiveTimeout": "errors",
     "Ref": "terms.pid",

@@ -21,11 +21,10 @@ from otp_runtime.behaviours import system_messages
 from otp_runtime.behaviours.gen import send_reply
 from otp_runtime.behaviours.returns import MISSING, Ignore, NoReply, Ok, RaiseInCaller, Reply, Stop
 from otp_runtime.core import messages as wire
-from otp_runtime.errors import AlreadyRegistered, CodecError
+from otp_runtime.errors import CodecError
 from otp_runtime.host import box as boxes
 from otp_runtime.host import pipe, poller
 from otp_runtime.process import boot as booting
-from otp_runtime.process import names
 from otp_runtime.process.client import Client
 from otp_runtime.process.context import ExitSignal
 from otp_runtime.terms.events import Exit
@@ -98,13 +97,9 @@ class ServerLoop:
     def run(self, boot: Boot, name: Any, arg: Any) -> Any:
         """Live; give the exit reason."""
         if name is not None:
-            try:
-                names.register_any(self.context, name)
-            except AlreadyRegistered as error:
-                boot.say("error", ("already_started", error.pid))
-                return "normal"
-            except Exception as error:  # noqa: BLE001 - a registry that is not there, or one of the user's that raises
-                return self._failed_init(boot, error)
+            failed = booting.take_name(self.context, boot, name)
+            if failed is not None:
+                return failed[0]
         if self.options.get("timeout") is not None:
             boot.limit(self.options["timeout"])
         self.context.set_trap_exit(bool(self.server.trap_exit))

@@ -81,6 +81,7 @@ from otp_runtime.core.supervisor_messages import (
     Event,
     Kill,
     Ok,
+    Release,
     Report,
     ReportContext,
     Request,
@@ -233,6 +234,8 @@ def _start_ignored(turn: _Turn, key: object) -> None:
     match _starting(turn, key).goal:
         case Again(old):
             turn.change(children=turn.state.children.drop(old.id))
+            if not is_halting(turn.state):  # else it is the business of whoever restarts this supervisor
+                turn.do(Release(old))
         case Fresh(tag):
             _answer_start(turn, tag, Ok(None))
         case _ as never:
@@ -475,6 +478,7 @@ def _down_already(turn: _Turn, child: Child) -> None:
     """There is no process (any more) to be stopped."""
     _report_end(turn, child)
     turn.drop(child)
+    turn.do(Release(child.pid))
 
 
 def _report_end(turn: _Turn, child: Child) -> None:

@@ -91,6 +91,7 @@ from otp_runtime.core.supervisor_messages import (
     GetChildspec,
     Kill,
     Ok,
+    Release,
     Report,
     ReportContext,
     Request,
@@ -166,6 +167,7 @@ __all__ = [
     "GetChildspec",
     "Kill",
     "Ok",
+    "Release",
     "Report",
     "ReportContext",
     "Request",
@@ -321,6 +323,8 @@ def _start_succeeded(turn: _Turn, child_id: object, pid: Pid) -> None:
 def _start_ignored(turn: _Turn, child_id: object) -> None:
     child, busy = _starting(turn.state, child_id)
     _gone(turn, child)
+    if isinstance(busy.goal, Restart):
+        turn.do(Release(child_id))
     if isinstance(busy.goal, Start):
         turn.do(Answer(busy.goal.tag, Ok(None)))
     _step_done(turn, busy)
@@ -436,6 +440,8 @@ def _take_stop(turn: _Turn, busy: Busy, child: Child | None) -> None:
         _step_done(turn, busy)
     elif child.ended is not None:
         _stopped(turn, child, child.ended.reason)
+        if isinstance(busy.goal, Errand):
+            turn.do(Release(child.spec.id))
         _step_done(turn, busy)
     elif isinstance(child.pid, Pid):
         actions = stop_actions(child.spec, child.pid)
@@ -445,6 +451,8 @@ def _take_stop(turn: _Turn, busy: Busy, child: Child | None) -> None:
         turn.change(phase=replace(busy, steps=steps, under_way=True))
     else:
         _gone(turn, child)
+        if child.pid == "restarting" and isinstance(busy.goal, Errand):
+            turn.do(Release(child.spec.id))
         _step_done(turn, busy)
 
 

@@ -48,6 +48,7 @@ __all__ = [
     "GetChildspec",
     "Kill",
     "Ok",
+    "Release",
     "Report",
     "ReportContext",
     "Request",
@@ -282,6 +283,13 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """The child is not coming back after all: nobody shall wait for its name."""
+
+    id: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """Answer the request that came with `tag`."""
 
@@ -327,5 +335,16 @@ class Stop:
 
 
 Action: TypeAlias = (
-    StartChild | AbortStart | SendExit | Kill | ArmTimer | DisarmTimer | Retry | Answer | Report | Started | Stop
+    StartChild
+    | AbortStart
+    | SendExit
+    | Kill
+    | ArmTimer
+    | DisarmTimer
+    | Retry
+    | Release
+    | Answer
+    | Report
+    | Started
+    | Stop
 )

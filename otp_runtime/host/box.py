@@ -4,7 +4,8 @@ It costs a memory write, not a message, and survives SIGKILL. The process itself
 last words; the reaper adds the verdict; whoever watches reads. Offsets (little endian):
 
        0  magic, version, kind          40  flags, one byte each, written by anybody who owns them
-      64  own id, reaper, OS process   104  busy since, handled, queued bytes, garbage frames
+      64  own id, reaper, OS process   104  busy since, handled, queued bytes, garbage frames, mailbox limit
+     152  partitions
      256  name     512  label         1024  the message in hand (its first bytes)
     3072  last words                  7168  verdict
 
@@ -50,6 +51,7 @@ _LIMIT_AT = 136
 _HAND_SIZE_AT = 144
 _HOT_SIZE = _HAND_SIZE_AT + 8 - _HOT_AT
 _BUSY_SINCE, _HANDLED, _HAND_SIZE = 0, 1, (_HAND_SIZE_AT - _HOT_AT) // 8
+_PARTITIONS_AT = 152
 _NAME_AT, _NAME_MAX = 256, 254
 _LABEL_AT, _LABEL_MAX = 512, 510
 _HAND_AT, _HAND_MAX = 1024, 2048
@@ -245,6 +247,15 @@ class Box:
     def count_garbage(self) -> None:
         """Count one such piece."""
         _U64.pack_into(self._map, _GARBAGE_AT, self.garbage + 1)
+
+    @property
+    def partitions(self) -> int:
+        """Into how many partitions a partition supervisor divides its keys; 0 of any other process."""
+        return int(_U64.unpack_from(self._map, _PARTITIONS_AT)[0])
+
+    @partitions.setter
+    def partitions(self, count: int) -> None:
+        _U64.pack_into(self._map, _PARTITIONS_AT, count)
 
     # -- last words and verdict -----------------------------------------------------------------------------
 

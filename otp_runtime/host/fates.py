@@ -4,8 +4,9 @@
     1   dead
 
 The OS parent writes the word before the verdict, so whoever was told of a death finds it here. A word is never
-taken back: ids are not used twice. Where a supervisor that is bringing somebody back dies itself, its own word says
-whether it comes back: follow the chain. It ends, as a supervisor is older than its children.
+taken back, as ids are not used twice; but who is not brought back after all is plainly dead from then on. Where a
+supervisor that is bringing somebody back dies itself, its own word says whether it comes back: follow the chain. It
+ends, as a supervisor is older than its children.
 
 Reading is a memory read. The file grows before an id is given, so no id that anybody knows lies outside it.
 """

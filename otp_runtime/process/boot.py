@@ -24,10 +24,10 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from otp_runtime.core import messages as wire
-from otp_runtime.errors import CallError, CodecError, ExitWith
+from otp_runtime.errors import AlreadyRegistered, CallError, CodecError, ExitWith
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel
-from otp_runtime.process import current, reports
+from otp_runtime.process import current, names, reports
 from otp_runtime.process.context import Context, ExitSignal
 from otp_runtime.terms.reason import Exited, crash_of, is_abnormal
 
@@ -139,6 +139,23 @@ class Boot:
         with contextlib.suppress(BrokenPipeError):
             while view:
                 view = view[os.write(self._fd, view) :]
+
+
+def take_name(context: Context, boot: Boot, name: Any) -> tuple[Any] | None:
+    """Give this process a name; when that fails, say so to the parent and give the exit reason, in a tuple."""
+    reason: Any
+    try:
+        names.register_any(context, name)
+    except AlreadyRegistered as error:
+        reason = "normal"
+        boot.say("error", ("already_started", error.pid))
+    except Exception as error:  # noqa: BLE001 - a registry that is not there, or one of the user's that raises
+        reason = reason_of(error, context)
+        note_words(error)
+        boot.say("error", reason)
+    else:
+        return None
+    return (reason,)
 
 
 # -- birth -------------------------------------------------------------------------------------------------

@@ -272,7 +272,12 @@ def is_coming_back(context: Context, name: Any) -> bool:
     """Say whether somebody is bringing back the process that had `name`, or whether it has just died."""
     if isinstance(name, Via):
         tells = getattr(name.registry, "is_coming_back", None)
-        return tells is not None and (_whereis_via(name, tells) is not None or tells(name.key))
+        if tells is None:
+            return False
+        found = _whereis_via(name, tells)
+        if isinstance(found, str):
+            return is_coming_back(context, found)
+        return found is not None or bool(tells(name.key))
     if not isinstance(name, str):
         return False
     owner = owner_of(context.directory, name)

@@ -52,6 +52,7 @@ class Child:
         "boot_fd",
         "died_at",
         "doom",
+        "handed",
         "heirs",
         "id",
         "job",
@@ -80,6 +81,7 @@ class Child:
         self.outcome: list[Any] | None = None
         self.doom: tuple[Any] | None = None
         self.limit: poller.TimerHandle | None = None
+        self.handed: list[str] = []
         self.heirs: set[int] = set()
         self.root: Child | None = None
         self.status = 0
@@ -424,6 +426,7 @@ class Offspring:
                 child.root.words.setdefault("names", set()).add(name)
             if coming_back:
                 names.hand_to_supervisor(self.directory, name, owner, self.context.id)
+                child.handed.append(name)
             else:
                 names.unregister(self.directory, name, owner)
 
@@ -436,6 +439,12 @@ class Offspring:
         self.directory.seal_fate(child.id, fate)
         if child.box.kind == boxes.KIND_SUPERVISOR or child.box.flag(boxes.TABLES):
             tables.sweep(self.directory)
+
+    def release(self, child: Child) -> None:
+        """A dead child's names were kept for its successor, and there will be none: free them."""
+        self.directory.seal_fate(child.id, DEAD)
+        for name in child.handed:
+            names.unregister(self.directory, name, ComingBack(self.context.id))
 
     def _descends(self, process_id: int, supervisor: int) -> bool:
         box = Box.open(self.directory.box(process_id))

@@ -24,6 +24,7 @@ from otp_runtime.host import poller
 from otp_runtime.process import death
 from otp_runtime.process.job import Job
 from otp_runtime.process.offspring import Child, Offspring, keep_record, report
+from otp_runtime.supervision.launch import start_with
 from otp_runtime.supervision.preload import preload_for
 from otp_runtime.terms.reason import Crash, is_abnormal
 
@@ -78,6 +79,8 @@ class Performer:
         `job` holds what every child is given: path, log level; `serve` runs a nested supervisor.
         """
         self.context = context
+        self.extra: bytes | None = None
+        """Arguments, sealed, that every start gets in front of its own."""
         self.core = decisions
         self.state = state
         self.ended: tuple[Any] | None = None
@@ -90,6 +93,7 @@ class Performer:
         self._timers: dict[int, poller.TimerHandle] = {}
         self._dead: dict[int, Child] = {}
         self._failed: Child | None = None
+        self._awaited: dict[Any, list[Child]] = {}
         self.offspring = Offspring(context, serve, self._on_word, self._on_death)
 
     def feed(self, event: core.Event) -> None:
@@ -143,6 +147,9 @@ class Performer:
                     timer.cancel()
             case core.Retry(id=key):
                 self._retries.append(key)
+            case core.Release(id=key):
+                for child in self._awaited.pop(key, ()):
+                    self.offspring.release(child)
             case core.Answer(tag=tag, result=result):
                 self._answer(tag, result)
             case core.Report():
@@ -159,9 +166,12 @@ class Performer:
     def _start(self, key: Any, spec: ChildSpec) -> None:
         assert isinstance(spec.start, bytes)
         preload_for(spec)
+        body = spec.start
+        if self.extra is not None:
+            body = self.context.node.seal(start_with, (self.extra, spec.start), {}, "extra arguments")
         job = Job(
             mode="start",
-            body=spec.start,
+            body=body,
             label=str(spec.id),
             parent=self.context.id,
             links=(self.context.id,),
@@ -206,6 +216,7 @@ class Performer:
     def _has_started(self, child: Child) -> None:
         key = self._starting.pop(child.id)
         self._running[child.id] = child
+        self._awaited.pop(key, None)
         self.feed(core.ChildStarted(key, child.pid))
 
     def _on_death(self, child: Child, reason: Any) -> bool:
@@ -226,7 +237,7 @@ class Performer:
         if not self._report_now() and is_abnormal(reason):
             # decided later, behind what the supervisor is busy with; `why` can tell already
             keep_record(self.offspring, child, reason, supervisor=self.who())
-        return key is not None and self._may_come_back(key)
+        return key is not None and self._may_come_back(key, child)
 
     def _start_ended(self, child: Child, reason: Any) -> bool:
         outcome = child.outcome or ["error", reason]
@@ -246,11 +257,14 @@ class Performer:
                 self.feed(core.ChildStartFailed(key, why))
         self._report_now()
         self._failed = None
-        return self._may_come_back(key)
+        return self._may_come_back(key, child)
 
-    def _may_come_back(self, key: Any) -> bool:
+    def _may_come_back(self, key: Any, dead: Child) -> bool:
         """Whether to wait for this child's name: when the supervisor itself ends, that is decided by its reaper."""
-        return self.core.is_coming_back(self.state, key) or self.core.is_halting(self.state)
+        if self.core.is_coming_back(self.state, key):
+            self._awaited.setdefault(key, []).append(dead)
+            return True
+        return self.core.is_halting(self.state)
 
     def _become_supervisor(self, key: Any, child: Child, data: dict[str, Any]) -> None:
         """The start function turned out to start a supervisor: fork it from this process, which is clean."""

@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, Unpack
 from otp_runtime.behaviours import gen
 from otp_runtime.core import supervisor_messages as core
 from otp_runtime.core.child_spec import ChildSpec, DynamicFlags, check_dynamic_flags, coerce_child_spec
+from otp_runtime.errors import BadSupervisorFlags
 from otp_runtime.process import ending, starting
+from otp_runtime.process.current import current
 from otp_runtime.supervision import launch
 from otp_runtime.supervision.supervisor import ChildCount, ChildInfo
 from otp_runtime.terms.pid import Pid
@@ -41,6 +43,7 @@ class DynamicSupervisorSpec:
     """What `DynamicSupervisor.spec` makes and `init` returns: flags, checked."""
 
     flags: DynamicFlags
+    extra_arguments: tuple[Any, ...] = ()
 
 
 class Flags(TypedDict, total=False):
@@ -50,6 +53,7 @@ class Flags(TypedDict, total=False):
     max_children: int | None
     max_restarts: int
     max_seconds: float
+    extra_arguments: tuple[Any, ...]
 
 
 class DynamicSupervisor:
@@ -69,7 +73,8 @@ class DynamicSupervisor:
         """Start a dynamic supervisor linked to the caller; it has no children yet.
 
         On `DynamicSupervisor` itself only flags: `max_children` (default None: no limit), `max_restarts` (3),
-        `max_seconds` (5), `strategy` (only "one_for_one"). On a subclass with `init`: its argument. Raises
+        `max_seconds` (5), `strategy` (only "one_for_one"), `extra_arguments` (a tuple, which each start function gets
+        in front of its own arguments, at each restart too). On a subclass with `init`: its argument. Raises
         `BadSupervisorFlags` in the caller, before anything starts; `AlreadyStarted`; `InitFailed`. EX:
         DynamicSupervisor.start_link/1,3.
         """
@@ -108,7 +113,10 @@ class DynamicSupervisor:
     @classmethod
     def _data(cls, arg: Any, name: Any, flags: dict[str, Any]) -> dict[str, Any]:
         spec = launch.spec_of_init(cls, arg, DynamicSupervisorSpec) if cls._has_init() else cls.spec(**flags)
-        return launch.data_of(cls, spec.flags, (), name)
+        if not spec.extra_arguments:
+            return launch.data_of(cls, spec.flags, (), name)
+        extra = current().node.seal(launch.start_with, spec.extra_arguments, {}, "extra_arguments")
+        return launch.data_of(cls, spec.flags, (), name, extra=extra)
 
     @staticmethod
     def spec(
@@ -117,10 +125,14 @@ class DynamicSupervisor:
         max_children: int | None = None,
         max_restarts: int = 3,
         max_seconds: float = 5,
+        extra_arguments: tuple[Any, ...] = (),
     ) -> DynamicSupervisorSpec:
         """Check flags and give them as the value that `init` returns. Raises `BadSupervisorFlags`."""
         flags = DynamicFlags(max_restarts, max_seconds, max_children, strategy)
-        return DynamicSupervisorSpec(check_dynamic_flags(flags))
+        given: object = extra_arguments
+        if not isinstance(given, tuple | list):
+            raise BadSupervisorFlags("extra_arguments", given, "a tuple of arguments")
+        return DynamicSupervisorSpec(check_dynamic_flags(flags), tuple(extra_arguments))
 
     @classmethod
     def child_spec(

@@ -16,9 +16,9 @@ from otp_runtime.core import dynamic, supervision
 from otp_runtime.core import messages as wire
 from otp_runtime.core import supervisor_messages as core
 from otp_runtime.core.child_spec import DynamicFlags
-from otp_runtime.errors import AlreadyRegistered, CodecError, OtpError
+from otp_runtime.errors import CodecError, OtpError
 from otp_runtime.host import box as boxes
-from otp_runtime.process import names
+from otp_runtime.process import boot as booting
 from otp_runtime.process.context import ExitSignal
 from otp_runtime.supervision import preload
 from otp_runtime.supervision.children import Decisions, Performer, job_of_children
@@ -33,18 +33,19 @@ def serve(context: Context, boot: Boot, data: dict[str, Any]) -> Any:
     """Be a supervisor: the entry of a process that runs library code only. Gives the exit reason."""
     context.set_trap_exit(True)
     context.box.label = data["label"]
-    if data["name"] is not None:
-        try:
-            names.register_any(context, data["name"])
-        except AlreadyRegistered as error:
-            boot.say("error", ("already_started", error.pid))
-            return "normal"
+    # before the name: who finds it finds this too
+    context.box.partitions = data.get("partitions", 0)
+    for name in (data["name"], data.get("partition")):
+        failed = None if name is None else booting.take_name(context, boot, name)
+        if failed is not None:
+            return failed[0]
     specs = tuple(data["specs"])
     preload.preload_dill(f"{context.directory.path}/defs", (spec.start for spec in specs))
     preload.preload(name for spec in specs for name in spec.preload)
     decisions: Decisions = dynamic if isinstance(data["flags"], DynamicFlags) else supervision
     state = decisions.initial(data["flags"], specs)
     performer = Performer(context, decisions, state, job_of_children(context), serve)
+    performer.extra = data.get("extra")
     performer.feed(core.Begin())
     return _loop(context, boot, performer)
 

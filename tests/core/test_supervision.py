@@ -19,6 +19,7 @@ from otp_runtime.core.supervision import (
     GetChildspec,
     Kill,
     Ok,
+    Release,
     Report,
     RestartChild,
     Retry,
@@ -260,7 +261,7 @@ class TestRestart:
 
         sup.feed(ChildIgnored("a"))
 
-        assert () == sup.actions
+        assert (Release("a"),) == sup.actions
         assert (("a", None, "worker"),) == sup.which()
 
     def test_sibling_found_dead_by_a_stop_is_reported_and_not_restarted_twice(self):
@@ -365,7 +366,8 @@ class TestRetry:
 
         sup.fail("a")
 
-        assert [Retry("a"), Answer("t", Ok())] == [action for action in sup.actions if not isinstance(action, Report)]
+        actions = [action for action in sup.actions if not isinstance(action, Report)]
+        assert [Retry("a"), Release("a"), Answer("t", Ok())] == actions
         assert () == sup.feed(RetryDue("a"))
 
     def test_group_retry_is_for_the_child_that_failed(self):

@@ -10,6 +10,7 @@ from otp_runtime import (
     ChildInfo,
     ChildSpec,
     GenServer,
+    NoProcess,
     NotFound,
     OtpError,
     Restarting,
@@ -142,10 +143,12 @@ class TestTerminateChild:
         assert error.value.id == "c"
 
     def test_one_that_is_restarting(self, restarting):
-        """Cancels the attempts."""
+        """Cancels the attempts; who calls by name does not wait any more."""
         Supervisor.terminate_child(restarting, "b")
 
         assert shown(restarting)["b"] is False
+        with pytest.raises(NoProcess):
+            GenServer.call("b", "hello")
 
     def test_does_not_count(self, record):
         """As a restart."""
@@ -293,8 +296,6 @@ class TestStrangers:
 
     def test_of_one_that_is_dead(self, record):
         """As any server."""
-        from otp_runtime import NoProcess
-
         top = Supervisor.start([], strategy="one_for_one")
         Supervisor.stop(top)
         with pytest.raises(NoProcess):
