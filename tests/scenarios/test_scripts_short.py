@@ -43,6 +43,15 @@ class TestStorm:
         assert said["counts"]["rounds: spawned writers killed"] > 20
         assert said["counts"]["terms checked"] > 100
 
+    def test_many_children(self):
+        """A decision among two thousand costs what it costs among ten."""
+        code, said = run("many_children", "--children", "10", "2000", "--rounds", "0")
+        few, many = said["rows"]
+
+        assert code == 0
+        assert many["decide_start_us"] < 3 * few["decide_start_us"]
+        assert many["decide_restart_us"] < 3 * few["decide_restart_us"]
+
     def test_orphans(self):
         """Each kind of victim once."""
         code, said = run("orphans", "--seed", "1", "--seconds", "9")

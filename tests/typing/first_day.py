@@ -7,15 +7,18 @@ from typing import Any
 from otp_runtime import (
     Agent,
     Client,
+    DynamicSupervisor,
     EventHandler,
     GenEvent,
     GenServer,
     GenStateMachine,
     NoReply,
+    PartitionSupervisor,
     Pid,
     RemoveHandler,
     Reply,
     Supervisor,
+    Via,
     statem,
 )
 
@@ -79,6 +82,15 @@ def main() -> None:
     children = [Counter.child_spec(0, name="counter", restart="transient"), Bare, (Bare, 1)]
     with Supervisor.start_link(children, strategy="one_for_one", max_restarts=3) as sup:
         print(Supervisor.which_children(sup))
+    with DynamicSupervisor.start_link(name="rooms", max_children=5) as rooms:
+        room: Pid | None = DynamicSupervisor.start_child(rooms, Counter.child_spec(0, restart="temporary"))
+        if room is not None:
+            DynamicSupervisor.terminate_child(rooms, room)
+        print(DynamicSupervisor.count_children(rooms).specs)
+    with PartitionSupervisor.start_link(
+        (Bare, 1), name="pool", partitions=2, with_arguments=lambda args, i: (*args, i)
+    ):
+        print(GenServer.call(Via(PartitionSupervisor, ("pool", "key")), "val"), PartitionSupervisor.partitions("pool"))
     with Agent.start_link(lambda: 1) as agent:
         n: int = Agent.get(agent, lambda state: int(state) + 1)
         print(n)
