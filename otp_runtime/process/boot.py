@@ -27,7 +27,7 @@ from otp_runtime.core import messages as wire
 from otp_runtime.errors import AlreadyRegistered, CallError, CodecError, ExitWith
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel
-from otp_runtime.process import current, names, reports
+from otp_runtime.process import current, links, names, reports
 from otp_runtime.process.context import Context, ExitSignal
 from otp_runtime.terms.reason import Exited, crash_of, is_abnormal
 
@@ -217,9 +217,13 @@ def _listen_to_signals(context: Context, reaper: kernel.OsProcess) -> None:
     def on_lane(_number: int, frame: Any) -> None:
         # in the runtime's own code the lane stays readable, and the next wait finds it: to empty it here could be
         # just before a sleep. Should user code come first, the OS parent sees to it that an exit is obeyed.
-        if not is_users_code(frame):
+        in_users_code = is_users_code(frame)
+        if in_users_code:
+            context.read_lane()
+        if context.doomed is None:
+            links.heed(context, may_read=in_users_code)
+        if not in_users_code:
             return
-        context.read_lane()
         if context.doomed is not None and context.interrupts:
             _interrupt(context)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
+import select
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from otp_runtime.errors import CodecError, OtpError
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, pipe, poller
 from otp_runtime.host.fates import DEAD
+from otp_runtime.process import links
 from otp_runtime.process.peers import VERDICT_SECONDS, Peer, await_verdict, frames_for
 from otp_runtime.process.sending import DYING_POLL_SECONDS, Sending
 from otp_runtime.terms.events import Down, Exit
@@ -307,6 +309,12 @@ class Context(Sending):
         for other in late:
             self.arrive_exit(other, self.epitaph(other), by_link=True)
 
+    def has_read_lane(self) -> bool:
+        """Say whether all that came over the control lane was acted on."""
+        poll = select.poll()
+        poll.register(self.lane_fd, select.POLLIN)
+        return not self._reading_lane and not poll.poll(0)
+
     def write_own_lane(self, envelope: wire.Envelope) -> None:
         """Send oneself a control message: from a signal handler, whose context may be about to sleep."""
         with contextlib.suppress(OSError):
@@ -326,7 +334,7 @@ class Context(Sending):
                 self.arrive_exit(sender, reason, by_link=False)
             case [wire.LINK, other]:
                 if (peer := self.peer(other)) is not None:
-                    peer.linked = True
+                    links.hold(self, peer)
                 else:
                     # dead by now; but it may have unlinked before, which lies further back in the lane
                     self._late_links[other] = None
@@ -392,11 +400,15 @@ class Context(Sending):
         peer.box.set_flag(boxes.SIGNALLED)
         for frame in frames_for(self.directory, payload, self.id, peer.id, self.next_serial()):
             peer.write_lane(self.directory, frame)
-        reaper = peer.box.identity.reaper
+        self.tell_parent_of(peer.box, peer.id, reason)
+
+    def tell_parent_of(self, box: Box, victim: int, reason: Any) -> None:
+        """Tell the OS parent of a process what exit signal it was sent: one that swallows it is killed."""
+        reaper = box.identity.reaper
         if reaper != self.id and (parent := self.peer(reaper)) is not None:
-            doom = self.codec.encode([wire.DOOM, peer.id, reason])
+            doom = self.codec.encode([wire.DOOM, victim, reason])
             if len(doom) > pipe.PAYLOAD_MAX:
-                doom = self.codec.encode([wire.DOOM, peer.id, repr(reason)[:1000]])
+                doom = self.codec.encode([wire.DOOM, victim, repr(reason)[:1000]])
             parent.write_lane(self.directory, pipe.whole(doom))
 
     def link_back(self, other: int) -> None:
@@ -405,7 +417,7 @@ class Context(Sending):
         if peer is None:
             self.arrive_exit(other, self.epitaph(other), by_link=True)
         else:
-            peer.linked = True
+            links.hold(self, peer)
 
     def epitaph(self, process_id: int) -> Any:
         """Give the reason of a process that died before it could be watched; "noproc" when nothing is known."""
@@ -430,9 +442,16 @@ class Context(Sending):
                 reason = (self._reason_without_reaper(peer),)
                 self.directory.seal_fate(peer.id, DEAD)
             if reason is not None:
+                # all that was sent before the death: exit signals and unlinks too
                 self.drain()
                 self.read_lane()
                 self._conclude(peer, reason[0])
+
+    def fate_of(self, peer: Peer) -> Any:
+        """Give the reason of a peer that has ended, waiting for its verdict; nobody here is told."""
+        await_verdict(peer.box)
+        judged = self._judged_reason(peer.box, peer.id)
+        return self._reason_without_reaper(peer) if judged is None else judged[0]
 
     def _judged_reason(self, box: Box, process_id: int) -> tuple[Any] | None:
         verdict = box.verdict(f"{self.directory.box(process_id)}.verdict")

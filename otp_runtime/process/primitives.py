@@ -14,7 +14,7 @@ from otp_runtime.errors import AlreadyRegistered, NoProcess, ReceiveTimeout
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, poller
 from otp_runtime.host.box import Box
-from otp_runtime.process import names, route
+from otp_runtime.process import links, names, route
 from otp_runtime.process import node as _node
 from otp_runtime.process.context import ExitSignal
 from otp_runtime.process.current import current
@@ -178,7 +178,7 @@ def link(pid: Pid) -> None:
         context.pump(0)
         return
     if not peer.linked:
-        peer.linked = True
+        links.hold(context, peer)
         _tell(context, peer, wire.LINK)
 
 

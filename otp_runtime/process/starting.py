@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Literal
 
 from otp_runtime.errors import AlreadyStarted, InitFailed, NoNode, StartTimeout
-from otp_runtime.process import boot, node
+from otp_runtime.process import boot, links, node
 from otp_runtime.process.current import current
 from otp_runtime.process.handle import LAUNCHER_ID
 from otp_runtime.process.job import Job
@@ -37,8 +37,12 @@ def start_job(
     name: str = "",
     shutdown: float | None = 5.0,
     body: bytes | None = None,
+    hold: bool = True,
 ) -> Any:
-    """Have a process started and wait until it is; gives its pid, None when it ignored."""
+    """Have a process started and wait until it is; gives its pid, None when it ignored.
+
+    With `hold=False` a link is the new process's alone: it ends with this one, and not the other way round.
+    """
     boot.refuse_start_while_loading()
     context = current()
     if body is None:
@@ -59,7 +63,7 @@ def start_job(
         shutdown=shutdown,
     )
     word = node.ask_launcher(["start", job.to_term()], None)
-    return _conclude(context, word, link=link, timeout=timeout, label=label, shutdown=shutdown)
+    return _conclude(context, word, link=link and hold, timeout=timeout, label=label, shutdown=shutdown)
 
 
 def _conclude(
@@ -86,7 +90,10 @@ def hold_link(context: Context, pid: Pid) -> None:
     if peer is None:
         context.arrive_exit(pid.id, context.epitaph(pid.id), by_link=True)
     else:
-        peer.linked = True
+        links.hold(context, peer)
+    if context.doomed is not None:
+        # it died at once, and nothing else would wake this process to die of that
+        context.pump(0)
 
 
 def start_error(reason: Any, label: str, timeout: float | None) -> Exception:

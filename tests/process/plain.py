@@ -1,8 +1,10 @@
 """Functions that the tests run in processes of their own. Importable and light: their imports are paid per process."""
 
+import contextlib
 import os
 import signal
 import sys
+import time
 
 from otp_runtime import ExitWith, process
 
@@ -41,6 +43,55 @@ def link_untrapped(other, to):
     process.link(other)
     process.send(to, "ready")
     linger()
+
+
+def link_then(other, to, busy):
+    """Link without trapping, and be busy."""
+    process.link(other)
+    process.send(to, "busy")
+    busy()
+
+
+def compute():
+    """Never look up."""
+    while True:
+        sum(range(1000))
+
+
+def sleep():
+    """In C code that a signal interrupts."""
+    time.sleep(60)
+
+
+def swallow():
+    """Whatever interrupts it."""
+    while True:
+        with contextlib.suppress(BaseException):
+            compute()
+
+
+def work_here_and_there():
+    """In turns in its own code and the library's, which the signal meets in either."""
+    me = process.self()
+    while True:
+        process.alive(me)
+        sum(range(10))
+
+
+def trap_and_look_later(other, to, hold):
+    """Link, trapping, and look at no message before the gate opens."""
+    process.trap_exit(True)
+    process.link(other)
+    hold.wait()
+    process.send(to, ("got", process.receive()))
+
+
+def link_and_unlink(other, to, hold):
+    """Be linked for a moment, without trapping."""
+    process.link(other)
+    process.unlink(other)
+    hold.wait()
+    process.send(to, ("got", "through"))
 
 
 def exit_with(reason):

@@ -3,7 +3,7 @@
 import pytest
 
 from otp_runtime import Down, Exit, NoProcess, ServerDown, process
-from otp_runtime.testing import assert_receive, freeze, sigkill, thaw
+from otp_runtime.testing import assert_receive, freeze, gate, sigkill, thaw
 from tests.process import plain
 
 ABNORMAL = ("shutdown", ("shutdown", "moving"), "custom", "killed", "noproc", ("a", 1, [2, None]))
@@ -198,6 +198,37 @@ class TestLink:
         process.send(pid, "go")
 
         assert other.wait(5.0) == reason
+
+    @pytest.mark.parametrize("busy", [plain.compute, plain.sleep, plain.swallow, plain.work_here_and_there])
+    def test_takes_one_along_that_is_busy(self, me, lingering, busy):
+        """It looks at no mailbox, and may swallow what interrupts it."""
+        other = process.spawn(plain.link_then, lingering, me, busy)
+        assert_receive("busy", 5.0)
+        process.exit(lingering, "kill")
+
+        assert other.wait(5.0) == "killed"
+
+    def test_one_that_traps_is_not_interrupted(self, me, lingering):
+        """It finds the message when it looks."""
+        with gate() as hold:
+            process.spawn(plain.trap_and_look_later, lingering, me, hold)
+            hold.wait_arrival()
+            process.exit(lingering, "kill")
+            lingering.wait(5.0)
+            hold.open()
+
+            assert assert_receive(("got", ...), 5.0) == ("got", Exit(lingering, "killed"))
+
+    def test_one_that_has_unlinked_is_not_interrupted(self, me, lingering):
+        """The kernel knocks, and it is nothing."""
+        with gate() as hold:
+            process.spawn(plain.link_and_unlink, lingering, me, hold)
+            hold.wait_arrival()
+            process.exit(lingering, "kill")
+            lingering.wait(5.0)
+            hold.open()
+
+            assert assert_receive(("got", ...), 5.0) == ("got", "through")
 
     def test_a_normal_end_takes_nobody_along(self, me):
         """The survivor goes on."""
