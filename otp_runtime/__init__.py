@@ -15,8 +15,10 @@ if TYPE_CHECKING:  # the same names once more, where type checkers look for them
     from .behaviours.gen_server import GenServer
     from .behaviours.gen_statem import GenStateMachine
     from .behaviours.returns import Ignore, NoReply, Ok, Reply, Stop
+    from .behaviours.task import Task
     from .core.child_spec import ChildSpec
     from .core.patterns import Bind
+    from .core.tasks import TaskDone, TaskExit
     from .errors import (
         AlreadyPresent,
         AlreadyRegistered,
@@ -138,6 +140,9 @@ __all__ = [
     "Supervisor",
     "SupervisorError",
     "SwapHandler",
+    "Task",
+    "TaskDone",
+    "TaskExit",
     "TaskExited",
     "UpgradeFailed",
     "Via",
@@ -224,6 +229,9 @@ _HOMES = {
     "Supervisor": "supervision.supervisor",
     "SupervisorError": "errors",
     "SwapHandler": "behaviours.gen_event",
+    "Task": "behaviours.task",
+    "TaskDone": "core.tasks",
+    "TaskExit": "core.tasks",
     "TaskExited": "errors",
     "UpgradeFailed": "errors",
     "Via": "terms.pid",

@@ -24,7 +24,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from otp_runtime.core import messages as wire
-from otp_runtime.errors import AlreadyRegistered, CallError, CodecError, ExitWith
+from otp_runtime.errors import AlreadyRegistered, CallError, CodecError, ExitWith, TaskExited
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel
 from otp_runtime.process import current, links, names, reports
@@ -329,8 +329,8 @@ def reason_of(error: BaseException, context: Context) -> Any:
     match error:
         case ExitSignal(reason=reason) | ExitWith(reason=reason) | BadReturn(reason=reason):
             return reason
-        case CallError():
-            # OTP: a caller that does not catch it exits with the reason of the call
+        case CallError() | TaskExited():
+            # OTP: a caller that does not catch it exits with the reason of the call, or of the task it awaited
             return error.reason
         case SystemExit(code=code):
             if code is None or code == 0:

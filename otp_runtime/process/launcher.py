@@ -19,7 +19,7 @@ from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, poller
 from otp_runtime.host.box import Box
 from otp_runtime.host.directory import NodeDirectory
-from otp_runtime.process import current, shipping
+from otp_runtime.process import current, shipping, task_body
 from otp_runtime.process.context import Context
 from otp_runtime.process.handle import LAUNCHER_ID, NodeHandle
 from otp_runtime.process.job import Job
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HASTE_SECONDS = 0.9
+_ = task_body  # loaded here, every fork has it
 
 
 class Program:
@@ -141,7 +142,10 @@ class Launcher:
             self._answer(*asker, [*word, child.pid])
 
     def _on_death(self, child: Child, reason: Any) -> bool:
-        if child.id not in self.askers and child.job is not None and is_abnormal(reason) and child.doom is None:
+        if child.id in self.askers or child.job is None or child.doom is not None:
+            return False
+        # a plain process that somebody killed is no news to them: a task that was shut down, a stream left early
+        if is_abnormal(reason) and not (reason == "killed" and child.job.mode == "plain"):
             report(self.offspring, child, reason)
         return False
 
