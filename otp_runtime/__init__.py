@@ -63,6 +63,7 @@ if TYPE_CHECKING:  # the same names once more, where type checkers look for them
     from .supervision.dynamic_supervisor import DynamicSupervisor
     from .supervision.partition_supervisor import PartitionSupervisor
     from .supervision.supervisor import ChildCount, ChildInfo, Supervisor
+    from .supervision.task_supervisor import TaskSupervisor
     from .terms.events import Down, Exit, NodeDown, NodeUp
     from .terms.pid import Global, Pid, Ref, Remote, ServerRef, Via
     from .terms.reason import Crash, Exited, ExitReason, Signalled
@@ -144,6 +145,7 @@ __all__ = [
     "TaskDone",
     "TaskExit",
     "TaskExited",
+    "TaskSupervisor",
     "UpgradeFailed",
     "Via",
     "attach",
@@ -233,6 +235,7 @@ _HOMES = {
     "TaskDone": "core.tasks",
     "TaskExit": "core.tasks",
     "TaskExited": "errors",
+    "TaskSupervisor": "supervision.task_supervisor",
     "UpgradeFailed": "errors",
     "Via": "terms.pid",
     "attach": "process.node",

@@ -8,6 +8,7 @@ from tests.conformance.links import LinksPlayer
 from tests.conformance.player import UNKNOWN
 from tests.conformance.registry import RegistryPlayer
 from tests.conformance.supervision import SupervisionPlayer
+from tests.conformance.task import TaskPlayer
 
 PLAYERS = {
     "supervision": SupervisionPlayer,
@@ -18,6 +19,7 @@ PLAYERS = {
     "agent": AgentPlayer,
     "gen_statem": GenStatemPlayer,
     "registry": RegistryPlayer,
+    "task": TaskPlayer,
 }
 LACKING = frozenset()
 """Features of Erlang that the adapter cannot play."""

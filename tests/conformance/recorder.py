@@ -205,6 +205,9 @@ class Recorder:
             case "tell", key, value:
                 self._told[key] = value
                 self._answer(connection, None)
+            case "open", name:
+                self.gates.add(name)
+                self._answer(connection, None)
             case ("gate" | "told") as how, name:
                 self._waiting.append((connection, how, name))
 
