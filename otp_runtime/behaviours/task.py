@@ -32,7 +32,7 @@ from otp_runtime.process.starting import start_job
 from otp_runtime.terms.pid import Pid, Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable
     from types import EllipsisType
     from typing import TypeAlias
 
@@ -320,7 +320,7 @@ class Task(Generic[V]):
         timeout: float | None = 5.0,
         on_timeout: Literal["exit", "kill_task"] = "exit",
         zip_input_on_exit: bool = False,
-    ) -> Iterator[Result[T]]:
+    ) -> Generator[Result[T], None, None]:
         """Run `fun(item)` for each item, each in a task of its own, and yield the results as they come.
 
         Lazy: nothing starts before the first result is asked for, and an item is taken from `items`, which may be

@@ -36,7 +36,7 @@ def stream(
     timeout: float | None,
     on_timeout: Literal["exit", "kill_task"],
     zip_input_on_exit: bool,
-) -> Iterator[Result[Any]]:
+) -> Generator[Result[Any], None, None]:
     """See `Task.async_stream`. Checks everything now; starts nothing before the first result is asked for.
 
     `launch_linked` is for an owner that does not trap exits, `launch_bound` for one that does.

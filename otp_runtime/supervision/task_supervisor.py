@@ -27,7 +27,7 @@ from otp_runtime.supervision.dynamic_supervisor import DynamicSupervisor
 from otp_runtime.terms.pid import Pid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable
 
     from otp_runtime.behaviours.task import Task
     from otp_runtime.behaviours.task_owner import Launch
@@ -102,7 +102,7 @@ class TaskSupervisor(DynamicSupervisor):
         on_timeout: Literal["exit", "kill_task"] = "exit",
         zip_input_on_exit: bool = False,
         shutdown: float | Literal["brutal_kill"] | None = 5.0,
-    ) -> Iterator[Result[T]]:
+    ) -> Generator[Result[T], None, None]:
         """As `Task.async_stream`, with tasks under `sup`. Raises `MaxChildren` in the iteration.
 
         EX: Task.Supervisor.async_stream/4.
@@ -131,7 +131,7 @@ class TaskSupervisor(DynamicSupervisor):
         on_timeout: Literal["exit", "kill_task"] = "exit",
         zip_input_on_exit: bool = False,
         shutdown: float | Literal["brutal_kill"] | None = 5.0,
-    ) -> Iterator[Result[T]]:
+    ) -> Generator[Result[T], None, None]:
         """As `async_stream`, but a task that crashes is a `TaskExit` also for a process that does not trap exits.
 
         The tasks still end when the process that iterates is killed or crashes. EX: async_stream_nolink/4.

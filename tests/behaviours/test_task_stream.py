@@ -235,10 +235,14 @@ class TestEnd:
 
 class TestOwner:
     def test_that_does_not_trap_dies_with_a_task(self, me):
-        """By the link."""
+        """By the link, and its other tasks die with it."""
+        before = set(process.list())
         process.spawn_monitor(lambda: list(Task.async_stream(range(4), odd_exits)))
+        down = process.receive(Down, LONG)
+        for pid in set(process.list()) - before:
+            pid.wait(LONG)
 
-        assert process.receive(Down, LONG).reason == ("odd", 1)
+        assert down.reason == ("odd", 1)
 
     def test_that_dies_takes_its_tasks_along(self, me):
         """Killed in mid-stream."""

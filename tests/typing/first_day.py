@@ -18,6 +18,10 @@ from otp_runtime import (
     RemoveHandler,
     Reply,
     Supervisor,
+    Task,
+    TaskDone,
+    TaskExit,
+    TaskSupervisor,
     Via,
     statem,
 )
@@ -106,3 +110,36 @@ def main() -> None:
     more = [Door.child_spec("1234", shutdown=None), GenEvent.child_spec(name="events"), (Door, "1234")]
     with Supervisor.start_link(more, strategy="rest_for_one"):
         pass
+
+
+def length(text: str) -> int:
+    """Give a number, for a task."""
+    return len(text)
+
+
+def tasks() -> None:
+    """A task has the type of its function's value."""
+    task = Task.async_(length, "text")
+    value: int = Task.await_(task)
+    values: list[int] = Task.await_many([task])
+    match Task.yield_(task) or Task.shutdown(task, "brutal_kill"):
+        case TaskDone(value=done):
+            value = done
+        case TaskExit(reason=reason):
+            print(reason)
+        case None:
+            print("it was stopped")
+    for result in Task.async_stream(["a"], length, max_concurrency=2):
+        if isinstance(result, TaskDone):
+            value = result.value
+    with TaskSupervisor.start_link(max_children=3, name="tasks") as sup:
+        task = TaskSupervisor.async_nolink(sup, length, "text", shutdown=1.0)
+        pid: Pid = TaskSupervisor.start_child(sup, print, restart="transient")
+        TaskSupervisor.terminate_child(sup, pid)
+    children = [Task.child_spec(length, "text", restart="transient"), (Task, print), TaskSupervisor.child_spec()]
+    print(children, value, values)
+
+
+async def awaiting() -> int:
+    """A task can be awaited."""
+    return await Task.async_(length, "text")
