@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 import time
 
 import pytest
@@ -261,6 +262,34 @@ class TestAwait:
             f"Task.await_: {task!r} belongs to {me!r}, which started it, and was asked for by {stranger!r}; "
             "only its owner gets its result: await it there and send the value on"
         )
+
+    @pytest.mark.parametrize(
+        "ask",
+        [
+            Task.await_,
+            lambda task: Task.await_many([task]),
+            Task.yield_,
+            lambda task: Task.yield_many([Task.completed(0), task]),
+            Task.shutdown,
+            Task.ignore,
+        ],
+    )
+    def test_not_by_another_in_any_way(self, me, ask):
+        """Another thread is another process."""
+        task = Task.async_(int)
+        errors = []
+
+        def work():
+            try:
+                ask(task)
+            except ValueError as error:
+                errors.append(str(error))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+        assert (len(errors), f"{task!r} belongs to {me!r}" in errors[0]) == (1, True)
 
     def test_other_messages_stay(self, me):
         """In their order."""

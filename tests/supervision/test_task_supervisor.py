@@ -20,7 +20,7 @@ from otp_runtime import (
     process,
 )
 from otp_runtime.process.current import current
-from otp_runtime.testing import gate
+from otp_runtime.testing import gate, sigkill
 from otp_runtime.testing.nodes import private_node
 from tests.behaviours.tasks import fail, forever, leave, odd_exits, square, wait_for, wait_if
 
@@ -271,6 +271,15 @@ class TestSupervised:
             ids = [one.id for one in Supervisor.which_children(top)]
 
             assert (ids, Task.await_(TaskSupervisor.async_("tasks", int))) == (["Task", "tasks"], 0)
+
+    def test_its_kill_ends_its_tasks(self, me, hold):
+        """Their owner is told."""
+        sup = TaskSupervisor.start()
+        task = TaskSupervisor.async_nolink(sup, forever, hold)
+        hold.wait_arrival()
+        sigkill(sup)
+
+        assert Task.yield_(task) == TaskExit("killed")
 
     def test_wrong_flags(self, me):
         """Refused before anything starts."""
