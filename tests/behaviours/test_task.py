@@ -621,6 +621,7 @@ class TestChildSpec:
             assert_receive("done", LONG)
             assert Supervisor.which_children(sup) in ([], _children(sup))
 
+    @pytest.mark.slow
     def test_starting_another_from_within(self, me):
         """The task is a task, and what it starts is another process."""
 
@@ -632,6 +633,7 @@ class TestChildSpec:
 
         assert task != other
 
+    @pytest.mark.slow
     def test_transient(self, me, hold):
         """Runs again after a crash."""
 

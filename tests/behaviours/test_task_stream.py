@@ -157,6 +157,7 @@ class TestTime:
         with pytest.raises(CallTimeout, match="number 0 of a stream"):
             list(stream)
 
+    @pytest.mark.slow
     def test_kill_task(self, hold):
         """Its result is a time-out; the others go on."""
         stream = Task.async_stream(
@@ -218,6 +219,7 @@ class TestEnd:
 
         assert next(items) == 1
 
+    @pytest.mark.slow
     def test_tasks_that_trap_exits(self):
         """Are killed all the same."""
 
@@ -244,6 +246,7 @@ class TestOwner:
 
         assert down.reason == ("odd", 1)
 
+    @pytest.mark.slow
     def test_that_dies_takes_its_tasks_along(self, me):
         """Killed in mid-stream."""
 

@@ -199,6 +199,7 @@ class TestLink:
 
         assert other.wait(5.0) == reason
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("busy", [plain.compute, plain.sleep, plain.swallow, plain.work_here_and_there])
     def test_takes_one_along_that_is_busy(self, me, lingering, busy):
         """It looks at no mailbox, and may swallow what interrupts it."""

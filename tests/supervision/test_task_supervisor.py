@@ -151,6 +151,7 @@ class TestAsync:
 
 
 class TestLinks:
+    @pytest.mark.slow
     def test_async_takes_its_owner_along(self, sup, me, hold):
         """By the link."""
 
@@ -223,6 +224,7 @@ class TestStartChild:
 
         assert TaskSupervisor.children(sup) == []
 
+    @pytest.mark.slow
     def test_transient(self, sup, me, hold):
         """Runs again after a crash, and not after it is done."""
 
@@ -317,6 +319,7 @@ class TestStreams:
 
         assert (TaskSupervisor.children(narrow), process.flush()) == ([], [])
 
+    @pytest.mark.slow
     def test_kill_task(self, sup, stream, hold):
         """Who is late."""
         results = list(
@@ -325,6 +328,7 @@ class TestStreams:
 
         assert results == [TaskExit("timeout"), TaskDone(1)]
 
+    @pytest.mark.slow
     def test_an_owner_that_does_not_trap(self, sup, me, stream):
         """Dies with a linked task, not with another."""
         _, ref = process.spawn_monitor(lambda: process.send(me, list(stream(sup, range(2), odd_exits))))
@@ -335,6 +339,7 @@ class TestStreams:
             (("odd", 1), []) if linked else ("normal", [[TaskDone(0), TaskExit(("odd", 1))]])
         )
 
+    @pytest.mark.slow
     def test_the_owners_end_is_theirs(self, sup, me, stream, hold):
         """Killed in mid-stream."""
         pid = process.spawn(lambda: list(stream(sup, [hold, hold], wait_for, max_concurrency=2, timeout=None)))
