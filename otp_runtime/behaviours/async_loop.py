@@ -14,6 +14,7 @@ from otp_runtime.behaviours import system_messages
 from otp_runtime.behaviours.returns import MISSING
 from otp_runtime.behaviours.server_loop import End, EndAsync, ServerLoop
 from otp_runtime.core import messages as wire
+from otp_runtime.host import box as boxes
 from otp_runtime.host import poller
 from otp_runtime.process import boot as booting
 from otp_runtime.process import bridge
@@ -131,6 +132,8 @@ class AsyncServerLoop(ServerLoop):
         context = self.context
         deadline = None if self.timeout is None or self.suspended else poller.now() + self.timeout
         context.on_arrival = self._wake.set
+        if self.hibernating:
+            self._hibernate()
         try:
             while True:
                 if context.doomed is not None:
@@ -155,6 +158,8 @@ class AsyncServerLoop(ServerLoop):
                     continue
         finally:
             context.on_arrival = None
+            if self.hibernating:
+                self.box.set_flag(boxes.HIBERNATING, 0)
 
     async def _terminate_async(self, reason: Any) -> Any:
         try:

@@ -101,8 +101,8 @@ def whereis(server: Any) -> Pid | None:
 
 def request_past_queue(server: Any, request: Any, timeout: float | None) -> Any:
     """Send a system message over the control lane, in front of all that is queued, and wait for its reply."""
-    context = current()
-    deadline = None if timeout is None else poller.now() + timeout
+    context = clients.caller(server, request)
+    deadline = clients.deadline_of(timeout, poller.now())
     peer = names.find(context, server, deadline, request)
     if peer.id == context.id:
         raise CallingSelf(server, request, 0.0)
@@ -258,7 +258,7 @@ def _drop(context: Context, rid: RequestId) -> None:
 def _value(slot: Slot, server: Any, request: Any, started: float, done: Any = None) -> Any:
     elapsed = poller.now() - started
     if not slot.done:
-        raise CallTimeout(server, request, elapsed)
+        raise CallTimeout(server, request, elapsed, detail=clients.why_silent(slot.peer))
     if done is not None:
         done()
     if slot.failure is not None:

@@ -31,6 +31,7 @@ from otp_runtime.terms.events import Exit
 from otp_runtime.terms.reason import is_abnormal
 
 if TYPE_CHECKING:
+    from otp_runtime.behaviours.debugging import Debugger
     from otp_runtime.process.boot import Boot
     from otp_runtime.process.context import Context
 
@@ -90,6 +91,7 @@ class ServerLoop:
         self.set_aside: collections.deque[tuple[bytes, wire.Envelope]] = collections.deque()
         self.message: wire.Envelope | None = None
         self.last_reply: tuple[wire.Envelope, Any] | None = None
+        self.debugger: Debugger | None = None
         self._look_due = self._lane_due = 0.0
 
     # -- birth ----------------------------------------------------------------------------------------------
@@ -229,6 +231,7 @@ class ServerLoop:
                     self.box.set_flag(boxes.HIBERNATING, 0)
                 return entry
             if deadline is not None and poller.now() >= deadline:
+                self.box.set_flag(boxes.HIBERNATING, 0)
                 context.drain()
                 self.box.set_flag(boxes.HIBERNATING, 0)
                 return self._next() or (b"", [wire.SEND, "timeout"])
@@ -270,7 +273,7 @@ class ServerLoop:
     def _hibernate(self) -> None:
         import gc
 
-        self.hibernating = False
+        # until a callback says otherwise: a system message only interrupts it
         self.box.set_flag(boxes.HIBERNATING)
         gc.collect()
 
@@ -308,6 +311,16 @@ class ServerLoop:
         if isinstance(request, tuple) and request and request[0] == "terminate":
             self._end(request[1])
         self.message = None
+
+    def watch_events(self, debugger: Debugger | None) -> None:
+        """Tell `debugger` of every event from now on; None: tell nobody. Costs nothing while it is off."""
+        if debugger is not self.debugger:
+            from otp_runtime.behaviours import debugging
+
+            self.debugger = debugger
+            debugging.unhook(self)
+            if debugger is not None:
+                debugging.hook(self, debugger)
 
     def run_function(self, function: Any) -> Any:
         """Run a function that a system message brought as if it were a callback: what it raises ends the server."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from otp_runtime.behaviours.returns import Stop
+from otp_runtime.behaviours.returns import Ignore, NoReply, Ok, RaiseInCaller, Reply, Stop
 from otp_runtime.core import messages as wire
 from otp_runtime.errors import CallbackFailed, NotSuspended, OtpError, UpgradeFailed
 from otp_runtime.host import box as boxes
@@ -15,6 +15,7 @@ from otp_runtime.process.context import ExitSignal
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from otp_runtime.behaviours.debugging import Subject
     from otp_runtime.behaviours.server_loop import ServerLoop
 
 
@@ -38,6 +39,8 @@ def handle(loop: ServerLoop, request: Any) -> tuple[int, Any]:
             return wire.VALUE, None
         case ("change_code", old_vsn, extra):
             return _change_code(loop, old_vsn, extra)
+        case ("debug", *what):
+            return answer_debug(loop, tuple(what))
         case ("terminate", _reason):
             # the loop ends after the answer
             return wire.VALUE, None
@@ -51,6 +54,16 @@ def _seen(loop: ServerLoop) -> Any:
     """Give the state as its user knows it: a behaviour of the library's may keep more beside (OTP's callback)."""
     look = getattr(loop.server, "system_get_state", None)
     return loop.state if look is None else look(loop.state)
+
+
+def answer_debug(subject: Subject, what: tuple[Any, ...]) -> tuple[int, Any]:
+    """Answer a request about trace, log, statistics or debug functions."""
+    from otp_runtime.behaviours import debugging
+
+    try:
+        return wire.VALUE, debugging.handle(subject, what)
+    except OSError as error:
+        return wire.RAISE, error
 
 
 def _replace_state(loop: ServerLoop, function: Any) -> tuple[int, Any]:
@@ -95,9 +108,15 @@ async def _change_code_async(loop: ServerLoop, changing: Awaitable[Any]) -> tupl
 
 
 def _take_changed(loop: ServerLoop, result: Any) -> tuple[int, Any]:
-    if isinstance(result, Stop):
-        return wire.RAISE, UpgradeFailed(result.reason)
-    loop.state = result
+    match result:
+        case Stop():
+            return wire.RAISE, UpgradeFailed(result.reason)
+        case Reply() | NoReply() | RaiseInCaller() | Ignore():
+            return wire.RAISE, UpgradeFailed(("bad_return_value", result))
+        case Ok():
+            loop.state = result.state
+        case _:
+            loop.state = result
     return wire.VALUE, None
 
 
@@ -113,5 +132,6 @@ def status_of(loop: ServerLoop) -> dict[str, Any]:
         "trap_exit": loop.context.trap_exit,
         "handled": loop.handled,
         "queued": len(loop.context.inbox) + len(loop.set_aside),
+        "debug": [] if loop.debugger is None else loop.debugger.what_is_on(),
         "state": status.get("state"),
     }

@@ -84,6 +84,10 @@ def make_parser() -> argparse.ArgumentParser:
     kill = _add(commands, "kill", "otp_runtime.cli.acting:kill", "kill a process (exit reason 'killed')")
     _about_a_process(kill)
 
+    trace = _add(commands, "trace", "otp_runtime.cli.tracing:trace", "show every event of a server as it happens")
+    _about_a_process(trace, timeout=5.0)
+    trace.add_argument("--count", type=_number, metavar="N", help="end after so many events; default: Ctrl-C")
+
     doctor = _add(commands, "doctor", "otp_runtime.cli.doctor:perform", "check that this machine can run nodes")
     _may_be_json(doctor)
     return parser
@@ -113,6 +117,13 @@ def _about_a_process(parser: argparse.ArgumentParser, timeout: float | None = No
         parser.add_argument(
             "--timeout", type=_seconds, default=timeout, metavar="SECONDS", help=f"default: {timeout:g}"
         )
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if number <= 0:
+        raise ValueError(text)
+    return number
 
 
 def _seconds(text: str) -> float:

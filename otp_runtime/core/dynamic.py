@@ -85,6 +85,7 @@ from otp_runtime.core.supervisor_messages import (
     Report,
     ReportContext,
     Request,
+    Resumed,
     Retry,
     RetryDue,
     StartChild,
@@ -92,6 +93,7 @@ from otp_runtime.core.supervisor_messages import (
     Started,
     Stop,
     StopRequested,
+    Suspend,
     TerminateChild,
     WhichChildren,
 )
@@ -157,6 +159,8 @@ def step(state: State, event: Event, now: float) -> tuple[State, tuple[Action, .
             _deadline_passed(turn, pid)
         case Asked() | RetryDue():
             _queue(turn, event)
+        case Resumed():
+            turn.change(suspended=False)
         case StopRequested(reason):
             _stop_requested(turn, reason)
         case _:
@@ -268,7 +272,7 @@ def _exited(turn: _Turn, pid: Pid, reason: object) -> None:
     if child is None or child.restarting or child.ended is not None:
         return  # not a child, or no longer one, or told twice
     match turn.state.phase:
-        case Idle():
+        case Idle() if not turn.state.suspended:
             _ended(turn, child, reason)
         case Stopping(stopping) if stopping == pid:
             _stopped(turn, child, reason)
@@ -314,7 +318,7 @@ def _advance(turn: _Turn) -> None:
     """Handle what waits, in order, until something is under way again."""
     while True:
         match turn.state.phase:
-            case Idle() if turn.state.backlog:
+            case Idle() if turn.state.backlog and not turn.state.suspended:
                 first, rest = turn.state.backlog.pop()
                 turn.change(backlog=rest)
                 _handle(turn, first)
@@ -359,6 +363,9 @@ def _asked(turn: _Turn, tag: Any, request: Request) -> None:
                 turn.do(Answer(tag, Err(NotFound(pid))))
             else:
                 _terminate(turn, tag, child)
+        case Suspend():
+            turn.change(suspended=True)
+            turn.do(Answer(tag, Ok()))
         case _:
             raise RuntimeBug(f"a dynamic supervisor does not know {request!r}")
 

@@ -102,13 +102,17 @@ Waiting: TypeAlias = Asked | RetryDue | ChildExited
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A dynamic supervisor between two events; `children` by the id of their process, `restarts` newest first."""
+    """A dynamic supervisor between two events; `children` by the id of their process, `restarts` newest first.
+
+    While `suspended` nothing in the backlog is handled; what is under way is finished, and a stop is obeyed.
+    """
 
     flags: DynamicFlags
     children: Table[Child] = field(default_factory=Table)
     restarts: tuple[float, ...] = ()
     phase: Phase = field(default_factory=New)
     backlog: Queue[Waiting] = field(default_factory=Queue)
+    suspended: bool = False
 
 
 def find_child(state: State, pid: object) -> Child | None:

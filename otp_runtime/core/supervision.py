@@ -58,6 +58,7 @@ one_for_all                all others                          all
   children and exits `"shutdown"`.
 - A failed attempt leaves the child that failed `"restarting"` and those after it down. The
   retry, for that child and with the same strategy, goes through the queue without a delay.
+- Suspended, it handles neither deaths nor requests; what had begun is finished, a stop obeyed.
 - Stopping is in reverse start order, one after another, each with its own budget.
 """
 
@@ -97,6 +98,7 @@ from otp_runtime.core.supervisor_messages import (
     Request,
     RestartChild,
     RestartCount,
+    Resumed,
     Retry,
     RetryDue,
     SendExit,
@@ -105,6 +107,7 @@ from otp_runtime.core.supervisor_messages import (
     Started,
     Stop,
     StopRequested,
+    Suspend,
     TerminateChild,
     WhichChildren,
 )
@@ -173,6 +176,7 @@ __all__ = [
     "Request",
     "RestartChild",
     "RestartCount",
+    "Resumed",
     "Retry",
     "RetryDue",
     "SendExit",
@@ -182,6 +186,7 @@ __all__ = [
     "State",
     "Stop",
     "StopRequested",
+    "Suspend",
     "TerminateChild",
     "WhichChildren",
     "child_of",
@@ -239,6 +244,8 @@ def step(state: State, event: Event, now: float) -> tuple[State, tuple[Action, .
             _deadline_passed(turn, pid)
         case Asked() | RetryDue():
             _queue(turn, event)
+        case Resumed():
+            turn.change(suspended=False)
         case StopRequested(reason):
             _stop_requested(turn, reason)
         case _:
@@ -411,7 +418,7 @@ def _advance(turn: _Turn) -> None:
                 _plan_done(turn, goal)
             case Busy(under_way=False) as busy:
                 _take_step(turn, busy)
-            case Idle() if turn.state.backlog:
+            case Idle() if turn.state.backlog and not turn.state.suspended:
                 first, *rest = turn.state.backlog
                 turn.change(backlog=tuple(rest))
                 _handle(turn, first)

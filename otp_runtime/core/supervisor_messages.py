@@ -54,6 +54,7 @@ __all__ = [
     "Request",
     "RestartChild",
     "RestartCount",
+    "Resumed",
     "Retry",
     "RetryDue",
     "SendExit",
@@ -62,6 +63,7 @@ __all__ = [
     "Started",
     "Stop",
     "StopRequested",
+    "Suspend",
     "TerminateChild",
     "WhichChildren",
 ]
@@ -127,8 +129,20 @@ class DeleteChild:
     id: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Suspend:
+    """Handle nothing more before `Resumed`: neither requests nor deaths; answered by None."""
+
+
 Request: TypeAlias = (
-    WhichChildren | CountChildren | GetChildspec | StartChildRequest | TerminateChild | RestartChild | DeleteChild
+    WhichChildren
+    | CountChildren
+    | GetChildspec
+    | StartChildRequest
+    | TerminateChild
+    | RestartChild
+    | DeleteChild
+    | Suspend
 )
 
 
@@ -194,6 +208,11 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Resumed:
+    """Go on after `Suspend`, however often that was asked."""
+
+
+@dataclass(frozen=True, slots=True)
 class StopRequested:
     """The supervisor has to end with `reason`: its parent's exit signal, or a stop call."""
 
@@ -209,6 +228,7 @@ Event: TypeAlias = (
     | DeadlinePassed
     | RetryDue
     | Asked
+    | Resumed
     | StopRequested
 )
 

@@ -23,6 +23,7 @@ from otp_runtime.core.supervisor_messages import (
     Request,
     RestartChild,
     StartChildRequest,
+    Suspend,
     TerminateChild,
     WhichChildren,
 )
@@ -71,6 +72,8 @@ def plan_request(state: State, tag: Any, request: Request) -> State:
             return _restart(state, tag, child_id)
         case DeleteChild(child_id):
             return _delete(state, tag, child_id)
+        case Suspend():
+            return _answered(replace(state, suspended=True), tag, Ok())
         case _:
             assert_never(request)
 

@@ -149,13 +149,17 @@ Waiting: TypeAlias = Asked | RetryDue | ChildExited
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A supervisor between two events; `children` in start order, `restarts` newest first."""
+    """A supervisor between two events; `children` in start order, `restarts` newest first.
+
+    While `suspended` nothing in the backlog is handled; a plan that runs is finished, and a stop is obeyed.
+    """
 
     flags: SupervisorFlags
     children: tuple[Child, ...]
     restarts: tuple[float, ...] = ()
     phase: Phase = New()
     backlog: tuple[Waiting, ...] = ()
+    suspended: bool = False
 
 
 def is_coming_back(state: State, child_id: object) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from otp_runtime.core import messages as wire
 from otp_runtime.errors import CallingSelf, CallTimeout, CodecError, MailboxFull, NoNode, ServerDown
+from otp_runtime.host import box as boxes
 from otp_runtime.host import pipe, poller
 from otp_runtime.process import names
 from otp_runtime.process.context import Context, ExitSignal, Slot
@@ -118,7 +119,7 @@ def _transmit(
     except MailboxFull as error:
         if peer.policy == 2:
             raise
-        detail = "its mailbox is full"
+        detail = why_silent(peer) or "its mailbox is full"
         raise CallTimeout(server, message, poller.now() - started, detail=detail) from error
 
 
@@ -148,7 +149,14 @@ def _await(context: Context, slot: Slot, deadline: float | None) -> None:
 def _failed(slot: Slot, server: Any, message: Any, started: float) -> Any:
     elapsed = poller.now() - started
     if not slot.done:
-        raise CallTimeout(server, message, elapsed)
+        raise CallTimeout(server, message, elapsed, detail=why_silent(slot.peer))
     if slot.failure is not None:
         raise ServerDown(slot.failure[0], server, message, elapsed)
     raise slot.value
+
+
+def why_silent(peer: Peer | None) -> str:
+    """Say why a server does not answer, as far as its box tells; "" when it does not."""
+    if peer is not None and peer.is_reachable and peer.box.flag(boxes.SUSPENDED):
+        return "it is suspended, and handles no messages before system.resume"
+    return ""

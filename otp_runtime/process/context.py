@@ -346,7 +346,10 @@ class Context(Sending):
                 if self.on_doom is not None:
                     self.on_doom(victim, reason)
             case [wire.SYSTEM, _caller, _serial, _request]:
-                self._put_in_front(envelope)
+                if self.box.flag(boxes.READY) == boxes.PLAIN:
+                    self._refuse_system(envelope)
+                else:
+                    self._put_in_front(envelope)
             case _:
                 pass
 

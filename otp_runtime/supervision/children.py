@@ -20,17 +20,21 @@ from otp_runtime import telemetry
 from otp_runtime.core import messages as wire
 from otp_runtime.core import supervisor_messages as core
 from otp_runtime.errors import CodecError
+from otp_runtime.host import box as boxes
 from otp_runtime.host import poller
 from otp_runtime.process import death
+from otp_runtime.process.client import Client
 from otp_runtime.process.job import Job
 from otp_runtime.process.offspring import Child, Offspring, keep_record, report
 from otp_runtime.supervision.launch import start_with
 from otp_runtime.supervision.preload import preload_for
+from otp_runtime.terms.events import Exit
 from otp_runtime.terms.reason import Crash, is_abnormal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from otp_runtime.behaviours.debugging import Debugger
     from otp_runtime.core.child_spec import ChildSpec
     from otp_runtime.process.context import Context
     from otp_runtime.terms.pid import Pid
@@ -82,9 +86,11 @@ class Performer:
         self.extra: bytes | None = None
         """Arguments, sealed, that every start gets in front of its own."""
         self.core = decisions
+        self.box = context.box
         self.state = state
         self.ended: tuple[Any] | None = None
         self.started = False
+        self.debugger: Debugger | None = None
         self._job = job
         self._actions: collections.deque[core.Action] = collections.deque()
         self._retries: collections.deque[Any] = collections.deque()
@@ -204,7 +210,10 @@ class Performer:
             payload = self.context.codec.encode([wire.REPLY, serial, how, value])
         except CodecError as error:
             payload = self.context.codec.encode([wire.REPLY, serial, wire.RAISE, error])
+        self.context.box.set_flag(boxes.SUSPENDED, int(self.state.suspended))
         self.context.post(peer, payload)
+        if self.debugger is not None:
+            self.debugger.event(("out", value, Client(peer.pid, serial), self.shown_state()))
 
     # -- what came of it ------------------------------------------------------------------------------------
 
@@ -218,6 +227,8 @@ class Performer:
         self._running[child.id] = child
         self._awaited.pop(key, None)
         self.feed(core.ChildStarted(key, child.pid))
+        if self.debugger is not None:
+            self.debugger.event(("noreply", self.shown_state()))
 
     def _on_death(self, child: Child, reason: Any) -> bool:
         """A child was reaped: decide; say whether it is coming back."""
@@ -233,6 +244,8 @@ class Performer:
         if (timer := self._timers.pop(child.id, None)) is not None:
             timer.cancel()
         key = self.core.key_of(self.state, child.pid)
+        if self.debugger is not None:
+            self.debugger.event(("in", Exit(child.pid, reason)))
         self.feed(core.ChildExited(child.pid, reason))
         if not self._report_now() and is_abnormal(reason):
             # decided later, behind what the supervisor is busy with; `why` can tell already
@@ -294,6 +307,20 @@ class Performer:
             self._actions.remove(action)
             self._report(action)
         return bool(reports)
+
+    # -- being debugged -------------------------------------------------------------------------------------
+
+    def formatted(self, status: dict[str, Any]) -> dict[str, Any]:
+        """Redact nothing: there is no state of a user's here."""
+        return status
+
+    def watch_events(self, debugger: Debugger | None) -> None:
+        """Tell `debugger` of every event from now on; None: tell nobody."""
+        self.debugger = debugger
+
+    def shown_state(self) -> dict[Any, Any]:
+        """Say which process each child has."""
+        return {child_id: pid for child_id, pid, _type in self.core.children_of(self.state)}
 
     # -- reports --------------------------------------------------------------------------------------------
 

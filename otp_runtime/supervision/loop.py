@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, cast
 from otp_runtime.behaviours import (
     gen,
     gen_server,  # noqa: F401 - what most children are: whoever is forked here does not import it again
+    system,
+    system_messages,
 )
 from otp_runtime.core import dynamic, supervision
 from otp_runtime.core import messages as wire
 from otp_runtime.core import supervisor_messages as core
 from otp_runtime.core.child_spec import DynamicFlags
-from otp_runtime.errors import CodecError, OtpError
+from otp_runtime.errors import CodecError, NotSuspended, OtpError, UpgradeFailed
 from otp_runtime.host import box as boxes
 from otp_runtime.process import boot as booting
 from otp_runtime.process.context import ExitSignal
@@ -79,6 +81,8 @@ def _loop(context: Context, boot: Boot, performer: Performer) -> Any:
 
 
 def _handle(context: Context, performer: Performer, envelope: wire.Envelope) -> None:
+    if performer.debugger is not None and envelope[0] != wire.SYSTEM:
+        performer.debugger.arrived(envelope)
     match envelope:
         case [wire.CALL, caller, serial, request] if isinstance(request, performer.core.REQUESTS):
             performer.feed(core.Asked((caller, serial), cast("core.Request", request)))
@@ -95,22 +99,46 @@ def _handle(context: Context, performer: Performer, envelope: wire.Envelope) -> 
 
 
 def _system(context: Context, performer: Performer, caller: int, serial: int, request: Any) -> None:
+    how = wire.VALUE
+    value: Any = None
     match request:
         case ("terminate", reason):
-            gen.send_reply(context, caller, serial, wire.VALUE, None)
             performer.feed(core.StopRequested(reason))
         case "get_state" | "get_status":
-            status = {
-                "pid": context.pid,
-                "name": context.box.name or None,
-                "module": context.box.label,
-                "status": "running",
-                **performer.core.describe(performer.state),
-                "restarts": len(performer.state.restarts),
-                "children": list(performer.core.children_of(performer.state)),
-            }
-            with contextlib.suppress(CodecError):
-                gen.send_reply(context, caller, serial, wire.VALUE, status)
+            value = _status(context, performer)
+        case "suspend":
+            performer.feed(core.Asked((caller, serial), core.Suspend()))
+            return
+        case "resume":
+            performer.feed(core.Resumed())
+        case ("debug", "install", *_) | ("replace_state", _) | ("run", _):
+            how, value = wire.RAISE, system.refusal(performer.who())
+        case ("change_code", *_):
+            suspended = performer.state.suspended
+            text = "a supervisor has no code of yours to change: upgrade its children, or restart it"
+            how, value = wire.RAISE, UpgradeFailed(text) if suspended else NotSuspended(performer.who())
+        case ("debug", *what):
+            how, value = system_messages.answer_debug(performer, tuple(what))
         case _:
             error = OtpError(f"{request!r} is no system message that a supervisor knows")
-            gen.send_reply(context, caller, serial, wire.RAISE, error)
+            how, value = wire.RAISE, error
+    context.box.set_flag(boxes.SUSPENDED, int(performer.state.suspended))
+    try:
+        gen.send_reply(context, caller, serial, how, value)
+    except CodecError as error:
+        gen.send_reply(context, caller, serial, wire.RAISE, error)
+
+
+def _status(context: Context, performer: Performer) -> dict[str, Any]:
+    state = performer.state
+    return {
+        "pid": context.pid,
+        "name": context.box.name or None,
+        "module": context.box.label,
+        "status": "suspended" if state.suspended else "running",
+        **performer.core.describe(state),
+        "restarts": len(state.restarts),
+        "queued": len(state.backlog),
+        "debug": [] if performer.debugger is None else performer.debugger.what_is_on(),
+        "children": list(performer.core.children_of(state)),
+    }

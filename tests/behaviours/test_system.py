@@ -1,10 +1,29 @@
 """OTP's `sys`: what any server does when it is looked into, held, or given new code."""
 
+import asyncio
+import os
+import time
+
 import pytest
 
-from otp_runtime import CallTimeout, Crash, Down, ExitWith, GenServer, NoProcess, NoReply, Reply, Stop, process, system
+from otp_runtime import (
+    CallTimeout,
+    Crash,
+    Down,
+    ExitWith,
+    GenServer,
+    NoProcess,
+    NoReply,
+    Ok,
+    Reply,
+    Stop,
+    process,
+    system,
+)
 from otp_runtime.behaviours import gen
 from otp_runtime.errors import CallbackFailed, NotSuspended, UpgradeFailed
+from otp_runtime.host import box as boxes
+from otp_runtime.process.current import current
 from otp_runtime.testing import assert_receive, gate
 
 QUEUED = 2000  # what fits into a mailbox, and takes far longer to handle than the lane may wait
@@ -24,6 +43,8 @@ class Counter(GenServer):
     def code_change(self, old_vsn, state, extra):
         if extra == "refuse":
             return Stop("not today")
+        if extra in {"bad", "ok"}:
+            return NoReply(state) if extra == "bad" else Ok(state + 1)
         return {"new": state, "from": old_vsn, "sum": extra + 1}
 
 
@@ -140,6 +161,109 @@ class TestChangeCode:
                 system.change_code(pid, None, "refuse")
 
             assert caught.value.reason == "not today"
+
+    def test_one_that_returns_what_is_no_state_is_refused(self):
+        """Which would else be the state that the next callback is given."""
+        with Counter.start(5) as pid:
+            system.suspend(pid)
+            with pytest.raises(UpgradeFailed) as caught:
+                system.change_code(pid, None, "bad")
+
+            assert caught.value.reason == ("bad_return_value", NoReply(5))
+            assert system.get_state(pid) == 5
+
+    def test_ok_holds_the_state(self):
+        with Counter.start(5) as pid:
+            system.suspend(pid)
+            system.change_code(pid, None, "ok")
+
+            assert system.get_state(pid) == 6
+
+    def test_a_call_that_times_out_says_that_the_server_is_suspended(self, counter):
+        system.suspend(counter)
+
+        with pytest.raises(CallTimeout, match=r"it is suspended, and handles no messages before system\.resume"):
+            GenServer.call(counter, "val", timeout=0.02)
+        assert "suspended" in asyncio.run(timeout_of(counter))
+
+
+async def timeout_of(pid):
+    try:
+        await GenServer.acall(pid, "val", timeout=0.02)
+    except CallTimeout as error:
+        return str(error)
+
+
+class Sleeper(Counter):
+    """Hibernates after every call."""
+
+    def handle_call(self, request, client, state):
+        return Reply(state, state, hibernate=True)
+
+
+class AsyncSleeper(Sleeper):
+    async def handle_call(self, request, client, state):
+        return super().handle_call(request, client, state)
+
+
+@pytest.mark.parametrize("cls", [Sleeper, AsyncSleeper])
+class TestHibernating:
+    def test_system_messages_only_interrupt_it(self, cls):
+        """It hibernates again after each, as its last callback said."""
+        with cls.start(7) as pid:
+            GenServer.call(pid, "val")
+            found = [system.get_state(pid), system.replace_state(pid, lambda n: n + 1)]
+            found += [system.get_status(pid)["status"], wait_flag(pid, boxes.HIBERNATING)]
+
+            assert found == [7, 8, "running", 1]
+
+    def test_a_message_ends_it(self, cls):
+        """Its own callback says what comes next."""
+        with cls.start(7) as pid:
+            GenServer.call(pid, "val")
+            GenServer.cast(pid, "inc")
+
+            assert system.get_state(pid) == 8
+            assert wait_flag(pid, boxes.HIBERNATING, 0) == 0
+
+    def test_it_can_be_suspended(self, cls):
+        """And goes on."""
+        with cls.start(7) as pid:
+            GenServer.call(pid, "val")
+            system.suspend(pid)
+            GenServer.cast(pid, "inc")
+            assert system.get_state(pid) == 7
+
+            system.resume(pid)
+            assert GenServer.call(pid, "val") == 8
+
+
+def wait_flag(pid, flag, value=1):
+    """Wait until a flag in a server's box has this value: the loop sets it after it has answered."""
+    box = boxes.Box.open(current().directory.box(pid.id))
+    try:
+        deadline = time.monotonic() + 5.0
+        while box.flag(flag) != value and time.monotonic() < deadline:
+            os.sched_yield()
+        return box.flag(flag)
+    finally:
+        box.close()
+
+
+class TestBusy:
+    def test_what_keeps_mailbox_order_waits(self, counter):
+        """For all that was queued before; what overtakes waits for the callback in hand alone."""
+        with gate() as hold:
+            GenServer.cast(counter, hold.wait)
+            hold.wait_arrival()
+            for _ in range(10):
+                GenServer.cast(counter, "inc")
+            with pytest.raises(CallTimeout):
+                system.get_state(counter, timeout=0.01)
+            hold.open()
+
+            assert system.get_state(counter) == 11
+            assert system.get_status(counter)["state"] == 11
 
 
 class TestTerminate:

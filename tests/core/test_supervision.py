@@ -22,6 +22,7 @@ from otp_runtime.core.supervision import (
     Release,
     Report,
     RestartChild,
+    Resumed,
     Retry,
     RetryDue,
     SendExit,
@@ -30,6 +31,7 @@ from otp_runtime.core.supervision import (
     Started,
     Stop,
     StopRequested,
+    Suspend,
     TerminateChild,
     WhichChildren,
     child_of,
@@ -815,3 +817,53 @@ class TestIllegalEvent:
 
         with pytest.raises(RuntimeBug):
             sup.feed(ChildStarted("b", pid))
+
+
+class TestSuspend:
+    def test_deaths_and_requests_wait_in_order(self):
+        """Until resumed, once, however often suspended."""
+        sup = abc()
+        assert Ok() == sup.ask(Suspend())
+        sup.end("a")
+        assert sup.ask(WhichChildren()) is None
+
+        sup.feed(Resumed())
+        assert ["a"] == [action.id for action in sup.of(StartChild)]
+        sup.start("a")
+        assert 1 == len(sup.of(Answer))
+
+    def test_what_had_begun_is_finished_first(self):
+        """Suspending waits in the queue like any other request."""
+        sup = abc("one_for_all")
+        sup.end("a")
+        assert sup.ask(Suspend()) is None
+        sup.feed(ChildExited(sup.pid("c"), "shutdown"))
+        sup.feed(ChildExited(sup.pid("b"), "shutdown"))
+
+        assert ["a", "b", "c"] == sup.start_all()
+        assert sup.state.suspended
+
+    def test_a_dead_child_is_coming_back(self):
+        """So that calls by its name wait for resume."""
+        sup = abc()
+        sup.ask(Suspend())
+        sup.end("a")
+
+        assert is_coming_back(sup.state, "a")
+
+    def test_a_stop_is_obeyed(self):
+        """As by every suspended server."""
+        sup = Driver(child("a")).begin()
+        sup.ask(Suspend())
+        sup.feed(StopRequested("shutdown"))
+        sup.end("a", "shutdown")
+
+        assert [Stop("shutdown")] == sup.of(Stop)
+
+    def test_resumed_without_having_been_suspended(self):
+        """Is nothing."""
+        sup = abc()
+        before = sup.state
+
+        assert () == sup.feed(Resumed())
+        assert before == sup.state

@@ -6,6 +6,7 @@ import pytest
 
 from otp_runtime import (
     AlreadyStarted,
+    CallTimeout,
     ChildSpec,
     Down,
     Exit,
@@ -13,11 +14,15 @@ from otp_runtime import (
     InitFailed,
     NoProcess,
     ServerDown,
+    Signalled,
     Supervisor,
     process,
     system,
     why,
 )
+from otp_runtime.behaviours import gen
+from otp_runtime.core import supervision as core
+from otp_runtime.errors import CallbackFailed, NotSuspended, UpgradeFailed
 from otp_runtime.testing import assert_receive, freeze, sigkill, wait_restarted
 from tests.supervision import children
 from tests.supervision.children import Plain, Recorder, Stubborn
@@ -604,3 +609,74 @@ def test_children_inherit_the_path(record):
         path = GenServer.call("a", lambda state: children.Reply(os.sys.path, state))
 
     assert os.getcwd() in path
+
+
+class TestSystem:
+    def test_get_state_names_its_children(self, record):
+        """And how it treats them."""
+        with start(record, "a", strategy="rest_for_one") as top:
+            found = system.get_state(top)
+
+            assert [("a", process.whereis("a"), "worker")] == found["children"]
+            assert ("rest_for_one", "running") == (found["strategy"], found["status"])
+
+    def test_suspended_it_restarts_nothing(self, record):
+        """Until resumed; a call by name waits for that."""
+        with start(record, "a") as top:
+            system.suspend(top)
+            first = sigkill("a")
+            assert "suspended" == system.get_status(top)["status"]
+            with pytest.raises(CallTimeout, match=r"restart|suspended"):
+                GenServer.call("a", "ready?", timeout=0.02)
+            with pytest.raises(CallTimeout, match="it is suspended"):
+                gen.call(top, core.WhichChildren(), 0.02)
+            system.resume(top)
+
+            assert wait_restarted("a", after=first) != first
+            assert system.get_status(top)["status"] == "running"
+
+    def test_suspended_it_obeys_its_parent(self, record):
+        """And stops its children."""
+        with start(record, "a") as top:
+            record.take()
+            system.suspend(top)
+
+        assert record.take() == ["stop a shutdown"]
+
+    @pytest.mark.parametrize("ask", [system.replace_state, system.install])
+    def test_it_takes_no_function(self, record, ask):
+        """It runs no code but the library's."""
+        with start(record, "a") as top, pytest.raises(CallbackFailed, match="is a supervisor"):
+            ask(top, lambda *_: None)
+
+    def test_it_has_no_code_to_change(self, record):
+        """Said as every server says it."""
+        with start(record) as top:
+            with pytest.raises(NotSuspended):
+                system.change_code(top)
+            system.suspend(top)
+            with pytest.raises(UpgradeFailed, match="no code of yours"):
+                system.change_code(top)
+
+    def test_its_events(self, record):
+        """Requests, answers, deaths, and who its children are then."""
+        with start(record, "a") as top:
+            system.log(top, (True, 50))
+            Supervisor.count_children(top)
+            old = sigkill("a")
+            new = wait_restarted("a", after=old)
+            Supervisor.count_children(top)
+            words = [(event[0], event[-1]) for event in system.log(top, "get")]
+
+        assert ("in", Exit(old, Signalled("SIGKILL"))) in words
+        assert ("noreply", {"a": new}) in words
+        assert ("out", {"a": old}) == words[1]
+
+    def test_statistics(self, record):
+        """Count its requests."""
+        with start(record, "a") as top:
+            system.statistics(top, True)
+            Supervisor.count_children(top)
+            found = system.statistics(top)
+
+            assert (1, 1) == (found.messages_in, found.messages_out)
