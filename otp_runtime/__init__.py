@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names once more, where type checkers look for them
-    from . import pg, process, statem, system, testing
+    from . import pg, process, statem, system, testing, timer
     from .behaviours.agent import Agent
     from .behaviours.gen import Client, RequestId, Response
     from .behaviours.gen_event import EventHandler, GenEvent, RemoveHandler, SwapHandler
@@ -154,6 +154,7 @@ __all__ = [
     "statem",
     "system",
     "testing",
+    "timer",
     "why",
 ]
 
@@ -242,7 +243,7 @@ _HOMES = {
     "why": "process.death",
 }
 
-_SUBMODULES = frozenset({"pg", "process", "statem", "system", "testing"})
+_SUBMODULES = frozenset({"pg", "process", "statem", "system", "testing", "timer"})
 
 
 if not TYPE_CHECKING:  # a checker that saw it would let every misspelt name pass

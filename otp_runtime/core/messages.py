@@ -12,7 +12,7 @@ count; with its id they are the reference that correlates a reply with its reque
     LINK   peer                          the peer links to me                lane
     UNLINK peer                          the peer unlinked                   lane
     DOOM   victim, reason                "I sent this exit to your child"    lane of the OS parent
-    TIMER  sender, serial, due, term     arm a timer here                    mailbox
+    TIMER  sender, serial, (due, interval), payload   arm a timer here       mailbox
     CANCEL sender, serial                cancel it                           mailbox
 """
 

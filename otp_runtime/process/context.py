@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from otp_runtime.core import messages as wire
 from otp_runtime.core.signals import Deliver, Die, on_exit_signal
+from otp_runtime.core.ticks import CATCH_UP_TICKS, ticks_due
 from otp_runtime.errors import CodecError, OtpError
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, pipe, poller
@@ -264,18 +265,30 @@ class Context(Sending):
     # -- timers ---------------------------------------------------------------------------------------------
 
     def _arm(self, envelope: wire.Envelope) -> None:
-        _kind, sender, serial, due, message = envelope
-        self.arm_timer(sender, serial, due, message)
+        _kind, sender, serial, (due, interval), payload = envelope
+        self.arm((sender, serial), due, lambda: self.put(payload, self.codec.decode(payload)), interval)
 
     def arm_timer(self, sender: int, serial: int, due: float, message: Any) -> None:
         """Put `message` into the own inbox at the monotonic time `due`."""
-        key = (sender, serial)
+        self.arm((sender, serial), due, lambda: self.enqueue(message))
+
+    def arm(self, key: tuple[int, int], due: float, action: Callable[[], None], interval: float = 0.0) -> None:
+        """Do `action` at the monotonic time `due`, and with an interval again and again, until it is cancelled."""
+        fired = 0
 
         def expire() -> None:
+            nonlocal fired
             # a cancellation that already lies in the pipe was sent before the time: it wins
             self.drain()
-            if self.timers.pop(key, None) is not None:
-                self.enqueue(message)
+            if self.timers.pop(key, None) is None:
+                return
+            ticks = 1
+            if interval:
+                ticks, next_due = ticks_due(due, interval, fired, poller.now())
+                fired += ticks
+                self.timers[key] = self.poller.at(next_due, expire)
+            for _ in range(min(ticks, CATCH_UP_TICKS)):
+                action()
 
         self.timers[key] = self.poller.at(due, expire)
 

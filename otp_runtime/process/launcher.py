@@ -82,8 +82,8 @@ class Launcher:
                 self._answer(caller, serial, self.attach(process_id))
             case [wire.CALL, caller, serial, ["leave", process_id]]:
                 self._leave(process_id, (caller, serial))
-            case [wire.CAST, ["send_later", name, due, serial, sender, message]]:
-                self._send_later(name, due, serial, sender, message)
+            case [wire.CAST, ["send_later", name, due, interval, sender, serial, payload]]:
+                self.context.arm((sender, serial), due, lambda: self._send_to_name(name, payload), interval)
             case [wire.CAST, ["cancel_later", sender, serial]]:
                 timer = self.context.timers.pop((sender, serial), None)
                 if timer is not None:
@@ -96,16 +96,12 @@ class Launcher:
         if peer is not None:
             self.context.post(peer, self.context.codec.encode([wire.REPLY, serial, wire.VALUE, value]))
 
-    def _send_later(self, name: str, due: float, serial: int, sender: int, message: Any) -> None:
+    def _send_to_name(self, name: str, payload: bytes) -> None:
+        """Pass a message on, unread: to decode it could be to run code of a user's."""
         from otp_runtime.process import names
 
-        def expire() -> None:
-            self.context.timers.pop((sender, serial), None)
-            with contextlib.suppress(Exception):
-                peer = names.find(self.context, name, None, wait=False)
-                self.context.post(peer, self.context.codec.encode([wire.SEND, message]))
-
-        self.context.timers[sender, serial] = self.context.poller.at(due, expire)
+        with contextlib.suppress(Exception):
+            self.context.post(names.find(self.context, name, None, wait=False), payload)
 
     # -- starts ---------------------------------------------------------------------------------------------
 

@@ -14,12 +14,13 @@ from otp_runtime.errors import AlreadyRegistered, NoProcess, ReceiveTimeout
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, poller
 from otp_runtime.host.box import Box
-from otp_runtime.process import links, names, route
+from otp_runtime.process import links, names
 from otp_runtime.process import node as _node
 from otp_runtime.process.context import ExitSignal
 from otp_runtime.process.current import current
 from otp_runtime.process.handle import LAUNCHER_ID
 from otp_runtime.process.starting import start_job
+from otp_runtime.process.timers import Timer, cancel_timer, local_peer, read_timer, send_after, start_timer
 from otp_runtime.terms.events import Down, Exit
 from otp_runtime.terms.pid import Pid, Ref
 
@@ -125,7 +126,8 @@ def receive(match: Any = None, timeout: float | None = None) -> Any:
         looked_at = len(inbox)
         left = None if deadline is None else deadline - poller.now()
         if left is not None and left <= 0:
-            if context.read_mailbox() or context.dying:
+            due = context.poller.next_due()
+            if context.read_mailbox() or context.dying or (due is not None and due <= poller.now()):
                 context.pump(0)
                 if len(context.inbox) > looked_at:
                     continue
@@ -172,7 +174,7 @@ def link(pid: Pid) -> None:
     context = current()
     if pid == context.pid:
         return
-    peer = _local_peer(context, pid)
+    peer = local_peer(context, pid)
     if peer is None:
         context.arrive_exit(pid.id, "noproc", by_link=True)
         context.pump(0)
@@ -195,13 +197,6 @@ def _tell(context: Context, peer: Peer, kind: int) -> None:
     from otp_runtime.host.pipe import whole
 
     peer.write_lane(context.directory, whole(context.codec.encode([kind, context.node.program or context.id])))
-
-
-def _local_peer(context: Context, pid: Pid) -> Peer | None:
-    if pid.incarnation != context.node.incarnation:
-        return route.find(context, pid)
-    peer = context.peer(pid.id)
-    return None if peer is None or peer.id in context.dying else peer
 
 
 def monitor(server: Any) -> Ref:
@@ -265,7 +260,7 @@ def exit(pid: Pid, reason: Any) -> None:
         if context.doomed is not None:
             raise ExitSignal(context.doomed[0])
         return
-    peer = _local_peer(context, pid)
+    peer = local_peer(context, pid)
     if peer is not None:
         context.signal_exit(peer, reason)
 
@@ -282,81 +277,6 @@ def trap_exit(flag: bool) -> bool:
             raise ValueError(msg)
         return True
     return context.set_trap_exit(flag)
-
-
-# -- timers ------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Timer:
-    """A message that will be sent: see `send_after`."""
-
-    owner: int
-    serial: int
-    due: float
-    dest: Any
-    cancelled: bool = False
-
-
-def send_after(dest: Any, message: Any, seconds: float) -> Timer:
-    """Send `message` to `dest` in `seconds` seconds (monotonic time).
-
-    A pid's timer is kept by that process and ends with it; a name is looked up when the time has come, and the
-    message is lost when nobody has it then.
-    """
-    context = current()
-    timer = Timer(context.id, context.next_serial(), poller.now() + seconds, dest)
-    if type(dest) is Pid and dest == context.pid:
-        context.arm_timer(timer.owner, timer.serial, timer.due, message)
-    elif type(dest) is Pid:
-        envelope = [wire.TIMER, timer.owner, timer.serial, timer.due, message]
-        payload = context.encode_with(envelope, message, "message")
-        peer = _local_peer(context, dest)
-        if peer is not None:
-            context.transmit(peer, payload, None)
-    else:
-        context.codec.encode(message, "message")
-        _cast_launcher(context, ["send_later", dest, timer.due, timer.serial, timer.owner, message])
-    return timer
-
-
-def _cast_launcher(context: Context, request: Any) -> None:
-    peer = context.peer(LAUNCHER_ID)
-    if peer is not None:
-        context.transmit(peer, context.codec.encode([wire.CAST, request]), None)
-
-
-def cancel_timer(timer: Timer) -> float | None:
-    """Cancel a timer; give the seconds that were left, None when it had expired or was cancelled before.
-
-    None does not mean that the message was handled: it may lie in the mailbox.
-    """
-    left = read_timer(timer)
-    if left is None:
-        return None
-    context = current()
-    timer.cancelled = True
-    if type(timer.dest) is Pid and timer.dest == context.pid:
-        handle = context.timers.pop((timer.owner, timer.serial), None)
-        if handle is None:
-            return None
-        handle.cancel()
-    elif type(timer.dest) is Pid:
-        peer = _local_peer(context, timer.dest)
-        if peer is None:
-            return None
-        context.transmit(peer, context.codec.encode([wire.CANCEL, timer.owner, timer.serial]), None)
-    else:
-        _cast_launcher(context, ["cancel_later", timer.owner, timer.serial])
-    return left
-
-
-def read_timer(timer: Timer) -> float | None:
-    """Give the seconds left of a timer; None when it has expired or was cancelled."""
-    if timer.cancelled:
-        return None
-    left = timer.due - poller.now()
-    return left if left > 0 else None
 
 
 # -- names and facts ---------------------------------------------------------------------------------------
@@ -398,7 +318,7 @@ def alive(pid: Pid) -> bool:
     context = current()
     if pid == context.pid:
         return True
-    peer = _local_peer(context, pid)
+    peer = local_peer(context, pid)
     if peer is None:
         return False
     if peer.box.flag(boxes.KILL_REQUESTED) or peer.box.flag(boxes.SIGNALLED) or peer.box.flag(boxes.JUDGED):
@@ -476,4 +396,13 @@ def list() -> builtins.list[Pid]:
     return found
 
 
-__all__ = ["AlreadyRegistered", "Down", "Exit"]
+__all__ = [
+    "AlreadyRegistered",
+    "Down",
+    "Exit",
+    "Timer",
+    "cancel_timer",
+    "read_timer",
+    "send_after",
+    "start_timer",
+]

@@ -31,7 +31,7 @@ FLOORS = (
     {"behaviours"},
     {"supervision"},
     {"registry", "application"},
-    {"system", "statem", "typed", "erpc", "pg"},  # doors: files that re-export what lies below
+    {"system", "timer", "statem", "typed", "erpc", "pg"},  # doors: files that re-export what lies below
     {"observe", "cluster", "testing", "cli"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

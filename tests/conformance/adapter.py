@@ -9,6 +9,7 @@ from tests.conformance.player import UNKNOWN
 from tests.conformance.registry import RegistryPlayer
 from tests.conformance.supervision import SupervisionPlayer
 from tests.conformance.task import TaskPlayer
+from tests.conformance.timers import TimersPlayer
 
 PLAYERS = {
     "supervision": SupervisionPlayer,
@@ -20,6 +21,7 @@ PLAYERS = {
     "gen_statem": GenStatemPlayer,
     "registry": RegistryPlayer,
     "task": TaskPlayer,
+    "timers": TimersPlayer,
 }
 LACKING = frozenset()
 """Features of Erlang that the adapter cannot play."""

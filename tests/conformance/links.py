@@ -8,14 +8,14 @@ from tests.conformance.player import QUIET_SECONDS, Player, Tagged, pause, sayab
 from tests.conformance.recorder import Line
 
 
-def body(path, name, trap):
+def body(path, name, trap, actor_class):
     """The life of a process of the scenario: it does what the player tells it, and dies of what it is told to."""
     line = Line(path)
     process.trap_exit(trap)
     line.born(name, 1)
-    actor = Actor(line, name)
+    actor = actor_class(line, name)
     while True:
-        match process.receive(_is_command):
+        match process.receive(is_command):
             case ("$do", key, ops):
                 actor.do(key, ops)
                 line.tell(key, actor.results)
@@ -23,10 +23,10 @@ def body(path, name, trap):
                     return
             case ("$mail", key):
                 pause(0.001)
-                line.tell(key, [actor.shown(message) for message in process.flush() if not _is_command(message)])
+                line.tell(key, [actor.shown(message) for message in process.flush() if not is_command(message)])
 
 
-def _is_command(message):
+def is_command(message):
     return isinstance(message, tuple) and message[:1] in {("$do",), ("$mail",)}
 
 
@@ -89,13 +89,13 @@ class Actor:
         return process.alive(self.pid(other))
 
     def op_spawn(self, name, trap):
-        return self.born(name, process.spawn(body, self.line.path, name, trap))
+        return self.born(name, process.spawn(body, self.line.path, name, trap, type(self)))
 
     def op_spawn_link(self, name, trap):
-        return self.born(name, process.spawn_link(body, self.line.path, name, trap))
+        return self.born(name, process.spawn_link(body, self.line.path, name, trap, type(self)))
 
     def op_spawn_monitor(self, name, trap, label):
-        pid, ref = process.spawn_monitor(body, self.line.path, name, trap)
+        pid, ref = process.spawn_monitor(body, self.line.path, name, trap, type(self))
         self.know(label, ref)
         return self.born(name, pid)
 
@@ -145,12 +145,14 @@ class Actor:
 
 
 class LinksPlayer(Player):
+    actor = Actor
+
     def setup(self, setup):
         self._keys = itertools.count()
         self.before = {}
         self.mail = {}
         for one in setup["procs"]:
-            process.spawn(body, self.recorder.path, one["id"], one["trap"])
+            process.spawn(body, self.recorder.path, one["id"], one["trap"], self.actor)
             assert self.recorder.wait(lambda one=one: one["id"] in self.recorder.latest), one
         for first, second in setup.get("links", ()):
             self.tell(first, [["link", second]])

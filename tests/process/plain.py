@@ -166,3 +166,8 @@ def echo():
     while True:
         sender, message = process.receive()
         process.send(sender, message)
+
+
+def pass_on(to):
+    """Send on the first message."""
+    process.send(to, process.receive())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from otp_runtime import process
+from otp_runtime import CodecError, Global, process
 from otp_runtime.testing import assert_receive
 from tests.process import plain
 
@@ -68,6 +68,42 @@ class TestSendAfter:
 
         assert assert_receive("from the dead", 5.0)
 
+    def test_due_while_this_process_was_busy(self, me):
+        """It lies in the mailbox, for a receive that does not wait."""
+        timer = process.send_after(me, "late", 0.001)
+        while process.read_timer(timer) is not None:
+            pass
+
+        assert process.receive("late", timeout=0) == "late"
+
+    def test_the_message_is_that_of_now(self, me):
+        """What happens to it here later is not seen there, also to oneself."""
+        message = ["a"]
+        process.send_after(me, message, 0.0)
+        message.append("b")
+
+        assert process.receive(list, 5.0) == ["a"]
+
+    def test_what_cannot_be_sent(self, me, unsendable):
+        """Is said at once, also to oneself."""
+        with pytest.raises(CodecError):
+            process.send_after(me, unsendable["lock"], 0.0)
+
+    def test_a_name_of_another_kind(self, me):
+        """Is kept by the caller; lost when nobody has it."""
+        timer = process.send_after(Global("nobody"), "lost", SOON)
+        process.send_after(me, "marker", 2 * SOON)
+        assert_receive("marker", 5.0)
+
+        assert process.read_timer(timer) is None
+        assert process.flush() == []
+
+    @pytest.mark.parametrize("seconds", [-1, float("nan"), "1", None])
+    def test_a_wrong_time_is_refused(self, me, seconds):
+        """As OTP's badarg."""
+        with pytest.raises(ValueError, match="seconds is a number >= 0"):
+            process.send_after(me, "late", seconds)
+
     def test_to_the_dead(self, me):
         """Nothing happens."""
         pid = process.spawn(int)
@@ -123,6 +159,20 @@ class TestCancelTimer:
         assert process.flush() == ["late"]
 
 
+class TestStartTimer:
+    def test_the_message_names_its_timer(self, me):
+        """So that one that was cancelled too late can be told from the next."""
+        timer = process.start_timer(me, "late", SOON)
+
+        assert assert_receive(("timeout", ..., ...), 5.0) == ("timeout", timer.ref, "late")
+
+    def test_to_another(self, me):
+        """The reference is the same everywhere."""
+        timer = process.start_timer(process.spawn(plain.pass_on, me), "late", SOON)
+
+        assert assert_receive(("timeout", ..., ...), 5.0) == ("timeout", timer.ref, "late")
+
+
 class TestReadTimer:
     def test_gives_what_is_left(self, dest):
         """And changes nothing."""
@@ -131,6 +181,26 @@ class TestReadTimer:
         process.cancel_timer(timer)
 
         assert LONG >= found[0] >= found[1] > LONG - 5.0
+
+    def test_its_process_is_dead(self, me):
+        """None: the timer ended with it."""
+        pid = process.spawn(plain.linger)
+        timer = process.send_after(pid, "late", LONG)
+        process.exit(pid, "kill")
+        pid.wait(5.0)
+
+        assert process.read_timer(timer) is None
+        assert process.cancel_timer(timer) is None
+
+    def test_by_another(self, me):
+        """A timer can be sent; who has it can cancel it."""
+        timer = process.send_after(me, "late", LONG)
+        process.spawn(lambda: process.send(me, (timer, process.cancel_timer(timer))))
+        told, left = assert_receive((..., ...), 5.0)
+        process.flush()
+
+        assert LONG - 5.0 < left <= LONG
+        assert (timer, None) == (told, process.read_timer(timer))
 
     def test_cancelled(self, dest):
         """None."""
