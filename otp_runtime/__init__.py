@@ -8,7 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names once more, where type checkers look for them
-    from . import pg, process, statem, system, testing, timer
+    from . import application, pg, process, statem, system, testing, timer
+    from .application.application import Application
     from .behaviours.agent import Agent
     from .behaviours.gen import Client, RequestId, Response
     from .behaviours.gen_event import EventHandler, GenEvent, RemoveHandler, SwapHandler
@@ -41,6 +42,7 @@ if TYPE_CHECKING:  # the same names once more, where type checkers look for them
         NoNode,
         NoProcess,
         NotFound,
+        NotStarted,
         NotSuspended,
         OtpError,
         ReceiveTimeout,
@@ -73,6 +75,7 @@ __all__ = [
     "AlreadyPresent",
     "AlreadyRegistered",
     "AlreadyStarted",
+    "Application",
     "BadChildSpec",
     "BadSupervisorFlags",
     "Bind",
@@ -113,6 +116,7 @@ __all__ = [
     "NodeDown",
     "NodeUp",
     "NotFound",
+    "NotStarted",
     "NotSuspended",
     "Ok",
     "OtpError",
@@ -148,6 +152,7 @@ __all__ = [
     "TaskSupervisor",
     "UpgradeFailed",
     "Via",
+    "application",
     "attach",
     "pg",
     "process",
@@ -164,6 +169,7 @@ _HOMES = {
     "AlreadyPresent": "errors",
     "AlreadyRegistered": "errors",
     "AlreadyStarted": "errors",
+    "Application": "application.application",
     "BadChildSpec": "errors",
     "BadSupervisorFlags": "errors",
     "Bind": "core.patterns",
@@ -204,6 +210,7 @@ _HOMES = {
     "NodeDown": "terms.events",
     "NodeUp": "terms.events",
     "NotFound": "errors",
+    "NotStarted": "errors",
     "NotSuspended": "errors",
     "Ok": "behaviours.returns",
     "OtpError": "errors",
@@ -243,7 +250,7 @@ _HOMES = {
     "why": "process.death",
 }
 
-_SUBMODULES = frozenset({"pg", "process", "statem", "system", "testing", "timer"})
+_SUBMODULES = frozenset({"application", "pg", "process", "statem", "system", "testing", "timer"})
 
 
 if not TYPE_CHECKING:  # a checker that saw it would let every misspelt name pass

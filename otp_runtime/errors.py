@@ -25,6 +25,7 @@
     │   ├── EventError                  an event manager cannot do what it was asked
     │   │   ├── NoHandler(handler)
     │   │   └── HandlerFailed(handler, reason)
+    │   ├── NotStarted(app)             an application is not started
     │   ├── TaskExited(reason)
     │   ├── AlreadyRegistered(pid)
     │   ├── CodecError(path, type)      a term cannot travel
@@ -68,6 +69,7 @@ __all__ = [
     "NoNode",
     "NoProcess",
     "NotFound",
+    "NotStarted",
     "NotSuspended",
     "OtpError",
     "ReceiveTimeout",
@@ -436,6 +438,20 @@ class HandlerFailed(EventError):
 
 
 # -- the rest -----------------------------------------------------------------------------------
+
+
+class NotStarted(OtpError):
+    """The application `app` is not started: it was to be stopped, or another needs it."""
+
+    def __init__(self, app: Any = None) -> None:
+        self.args = (app,)
+        self.app = app
+
+    def __str__(self) -> str:
+        return (
+            f"application {_show(self.app)} is not started; application.ensure_all_started starts one "
+            "after all that it needs"
+        )
 
 
 class TaskExited(OtpError):

@@ -59,7 +59,8 @@ def make_parser() -> argparse.ArgumentParser:
     demo.add_argument("chapter", nargs="?", choices=CHAPTERS, help="one part of the story; default: all of it")
 
     run = _add(commands, "run", "otp_runtime.cli.run:perform", "run an application in the foreground")
-    run.add_argument("app", metavar="module:app", help="a ChildSpec, a list of children, a Supervisor, or a function")
+    run.add_argument("app", metavar="module:app", help="an Application, a ChildSpec, a list of children, …")
+    run.add_argument("--config", metavar="FILE", help="settings of applications (TOML); default: OTP_CONFIG")
     run.add_argument("--name", metavar="N", help="the node's name; default: OTP_NODE, else unnamed")
 
     tree = _add(commands, "tree", "otp_runtime.cli.looking:tree", "show the supervision tree")

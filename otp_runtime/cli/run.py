@@ -16,6 +16,9 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
+from otp_runtime import application
+from otp_runtime.application.application import Application, is_library
+from otp_runtime.application.config import CONFIG_VARIABLE
 from otp_runtime.cli import output
 from otp_runtime.cli.failures import DONE, FAILED, GAVE_UP, CommandError, WrongUsage
 from otp_runtime.core.child_spec import ChildSpec
@@ -71,7 +74,7 @@ def perform(options: argparse.Namespace) -> int:
     try:
         signals.listen()
         _start_node(options.name)
-        roots = _start(options.app)
+        roots = _start(options.app, options.config)
         _say(_up_line(options.app))
         return _wait(roots)
     except _Stop:
@@ -100,16 +103,18 @@ def _start_node(name: str | None) -> None:
         raise CommandError(str(error)) from error
 
 
-def _start(app: str) -> list[Pid]:
+def _start(app: str, config: str | None) -> list[Pid]:
     """Start what `module:app` names; give the roots."""
+    if config is not None:
+        os.environ[CONFIG_VARIABLE] = config
     before = set(_started())
     thing = _load(app)
     try:
-        pid = _start_thing(app, thing)
+        made = _start_thing(app, thing)
     except OtpError as error:
         notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
         raise CommandError(f"{app} did not start: {error}{notes}") from error
-    roots = [pid] if pid is not None else sorted(set(_started()) - before)
+    roots = made or sorted(set(_started()) - before)
     if not roots:
         raise WrongUsage(f"{app} started nothing")
     return roots
@@ -132,11 +137,13 @@ def _load(app: str) -> Any:
     return thing
 
 
-def _start_thing(app: str, thing: Any) -> Pid | None:
-    """Start whatever an app may be; None when a function started something itself and did not say what."""
+def _start_thing(app: str, thing: Any) -> list[Pid]:
+    """Start whatever an app may be; an empty list when a function started something itself and did not say what."""
     match thing:
         case Pid():
-            return thing
+            return [thing]
+        case type() if issubclass(thing, Application):
+            return _start_application(app, thing)
         case type() if issubclass(thing, Supervisor):
             return _started_or_raise(app, thing.start_link())
         case ChildSpec():
@@ -147,21 +154,35 @@ def _start_thing(app: str, thing: Any) -> Pid | None:
             return _supervise([thing])
         case _ if callable(thing):
             made = thing()
-            return None if made is None else _start_thing(app, made)
+            return [] if made is None else _start_thing(app, made)
         case _:
-            allowed = "a ChildSpec, a list of children, a Supervisor subclass, or a function that gives or starts one"
+            allowed = (
+                "an Application, a ChildSpec, a list of children, a Supervisor subclass, "
+                "or a function that gives or starts one"
+            )
             raise WrongUsage(f"{app} is {type(thing).__name__}; allowed: {allowed}")
 
 
-def _supervise(children: list[Any]) -> Pid:
-    pid: Pid = Supervisor.start_link(children, strategy="one_for_one")
-    return pid
+def _start_application(app: str, thing: type[Application]) -> list[Pid]:
+    """Start an application and all it needs, permanent: when one of them ends, so does this command."""
+    if is_library(thing):
+        raise WrongUsage(f"{app} is an application without a process: it has no start(type, args)")
+    try:
+        started = application.ensure_all_started(thing, "permanent")
+    except ValueError as error:
+        # settings that cannot be read, a circle: nothing was started
+        raise CommandError(f"{app} did not start: {error}") from error
+    return [pid for name in started if (pid := application.get_supervisor(name)) is not None]
 
 
-def _started_or_raise(app: str, pid: Pid | None) -> Pid:
+def _supervise(children: list[Any]) -> list[Pid]:
+    return [Supervisor.start_link(children, strategy="one_for_one")]
+
+
+def _started_or_raise(app: str, pid: Pid | None) -> list[Pid]:
     if pid is None:
         raise CommandError(f"{app} chose not to start (its init gave Ignore)")
-    return pid
+    return [pid]
 
 
 def _started() -> list[Pid]:

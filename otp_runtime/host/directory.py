@@ -9,6 +9,7 @@
     deaths/              what `why` shows               log       reports on their way to the program
     fates                who is dead: a word for each process id that was ever given
     tables/<name>/       what a registry's processes share: see `host.tables`
+    apps/<name>          the settings of an application
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 FATE_BYTES = 8
 FATES_STEP = 512
-SUBDIRECTORIES = ("names", "p", "seg", "defs", "deaths", "tables")
+SUBDIRECTORIES = ("names", "p", "seg", "defs", "deaths", "tables", "apps")
 
 
 class DirectoryUnusable(OSError):
@@ -166,6 +167,10 @@ class NodeDirectory:
     def segment(self, receiver: int, sender: int, number: int) -> str:
         """Give the path of a large term under way."""
         return f"{self._root}/seg/{receiver}.{sender}.{number}"
+
+    def settings(self, app: str) -> str:
+        """Give the path of an application's settings."""
+        return f"{self._root}/apps/{app}"
 
     def definition(self, digest: str) -> str:
         """Give the path of a class that cannot be imported."""

@@ -84,6 +84,10 @@ class Launcher:
                 self._leave(process_id, (caller, serial))
             case [wire.CAST, ["send_later", name, due, interval, sender, serial, payload]]:
                 self.context.arm((sender, serial), due, lambda: self._send_to_name(name, payload), interval)
+            case [wire.CAST, ["halt"]]:
+                if (owner := self.programs.get(self.owner)) is not None:
+                    owner.leaving = True
+                    self._stop_next_root(owner)
             case [wire.CAST, ["cancel_later", sender, serial]]:
                 timer = self.context.timers.pop((sender, serial), None)
                 if timer is not None:
@@ -247,7 +251,7 @@ class Launcher:
             program.roots.pop()
         if not program.roots and program.id == self.owner:
             # what servers started themselves, linked to nobody, ends with the node
-            program.roots += [child for child in self.offspring.children.values() if child.job is not None]
+            program.roots += self._rootless()
         if program.roots:
             root = program.roots[-1]
             if root.words.get("stopping"):
@@ -264,6 +268,16 @@ class Launcher:
             self._answer(*program.waiting, ["ok"])
         if program.id == self.owner:
             self.over = True
+
+    def _rootless(self) -> list[Child]:
+        """Give the processes that no program's end has stopped, those first whose parent is not among them.
+
+        The others are stopped by their parents, in their parents' order, if there is time for that.
+        """
+        left = [child for child in self.offspring.children.values() if child.job is not None]
+        ids = {child.id for child in left}
+        tops = [child for child in left if child.job is not None and child.job.parent not in ids]
+        return left if self.hasty else tops or left
 
 
 def main(directory_path: str, guard: kernel.OsProcess, lifeline: int, serve_supervisor: Callable[..., Any]) -> NoReturn:

@@ -38,17 +38,21 @@ def start_job(
     shutdown: float | None = 5.0,
     body: bytes | None = None,
     hold: bool = True,
+    program: int | None = None,
+    parent: int | None = None,
 ) -> Any:
     """Have a process started and wait until it is; gives its pid, None when it ignored.
 
     With `hold=False` a link is the new process's alone: it ends with this one, and not the other way round.
+    `program`: whose root it is (default: this program's); 0 makes it the node's. `parent`: whose exit ends it.
     """
     boot.refuse_start_while_loading()
     context = current()
     if body is None:
         assert function is not None
         body = context.node.seal(function, args, kwargs, label)
-    parent = (context.node.program or context.id) if link else LAUNCHER_ID
+    if parent is None:
+        parent = (context.node.program or context.id) if link else LAUNCHER_ID
     job = Job(
         mode=mode,
         body=body,
@@ -58,7 +62,7 @@ def start_job(
         timeout=timeout,
         path=tuple(os.path.abspath(entry) for entry in sys.path),
         log_level=logging.getLogger().getEffectiveLevel(),
-        program=context.node.program,
+        program=context.node.program if program is None else program,
         name=name,
         shutdown=shutdown,
     )

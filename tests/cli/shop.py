@@ -1,8 +1,9 @@
 """Applications for `run`: the tests start this module's names in programs of their own."""
 
 import signal
+from typing import ClassVar
 
-from otp_runtime import GenServer, NoReply, Reply, Supervisor
+from otp_runtime import Application, GenServer, NoReply, Reply, Supervisor, application
 
 
 class Counter(GenServer):
@@ -63,6 +64,27 @@ class BadStart(Counter):
 class Shop(Supervisor):
     def init(self, arg):
         return Supervisor.spec(children, strategy="one_for_one", max_restarts=20)
+
+
+class Depot(Application):
+    env: ClassVar = {"depot": 1}
+
+    def start(self, type, args):
+        spec = Counter.child_spec(application.get_env(Depot, "depot"), name="depot")
+        return Supervisor.start_link([spec], strategy="one_for_one", max_restarts=0)
+
+
+class Store(Application):
+    applications = (Depot,)
+    env: ClassVar = {"till": 2}
+
+    def start(self, type, args):
+        spec = Counter.child_spec(application.get_env(Store, "till"), name="till")
+        return Supervisor.start_link([spec], strategy="one_for_one", max_restarts=0)
+
+
+class Library(Application):
+    pass
 
 
 children = [Counter.child_spec(1, name="counter"), Polite.child_spec(2, name="polite")]

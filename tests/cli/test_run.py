@@ -21,6 +21,7 @@ class TestStart:
             ("shop:shop", {"shop", "counter", "polite"}),
             ("shop:quiet", {"counter", "polite"}),
             ("shop:lone", {"lone"}),
+            ("shop:Store", {"application_controller", "depot", "till"}),
         ],
     )
     def test_forms_of_an_app(self, terminal, app, names):
@@ -32,7 +33,40 @@ class TestStart:
             assert 0 == running.finish()
         assert names == found
 
-    @pytest.mark.parametrize("app", ["shop", "shop:", "nowhere:app", "shop:missing", "shop:number", "shop:nothing"])
+    def test_settings_of_an_application(self, terminal, tmp_path):
+        """From a file and from the environment."""
+        config = tmp_path / "config.toml"
+        config.write_text("[store]\ntill = 7\n[depot]\ndepot = 8\n", encoding="utf-8")
+        terminal.environment["OTP_DEPOT_DEPOT"] = "9"
+        with terminal.run("shop:Store", "--config", str(config)):
+            found = [terminal.json("call", name, "val")["reply"] for name in ("till", "depot")]
+
+        assert [7, 9] == found
+
+    def test_settings_that_cannot_be_read(self, terminal):
+        """Are exit code 1, in one line."""
+        done = terminal.otp("run", "shop:Store", "--config", "/no/such/file")
+
+        assert (1, 1) == (done.returncode, len(done.stderr.splitlines()))
+        assert "/no/such/file" in done.stderr
+
+    def test_an_application_that_gives_up(self, terminal):
+        """Is the end of the command, as of any tree."""
+        with terminal.run("shop:Store") as running:
+            terminal.otp("kill", "till")
+
+            assert 4 == running.finish()
+
+    def test_an_application_that_it_needs_gives_up(self, terminal):
+        """Is too: all of them are permanent."""
+        with terminal.run("shop:Store") as running:
+            terminal.otp("kill", "depot")
+
+            assert 4 == running.finish()
+
+    @pytest.mark.parametrize(
+        "app", ["shop", "shop:", "nowhere:app", "shop:missing", "shop:number", "shop:nothing", "shop:Library"]
+    )
     def test_wrong_usage(self, terminal, app):
         """What is no application is exit code 2, in one line."""
         done = terminal.otp("run", app)
