@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CHAPTERS: Final = ("counter", "strategies", "crash")
+LEVELS: Final = ("debug", "info", "warning", "error")
 SORT_KEYS: Final = ("id", "name", "memory", "handled", "queued", "started")
 
 _EPILOG = """\
@@ -88,6 +89,11 @@ def make_parser() -> argparse.ArgumentParser:
     trace = _add(commands, "trace", "otp_runtime.cli.tracing:trace", "show every event of a server as it happens")
     _about_a_process(trace, timeout=5.0)
     trace.add_argument("--count", type=_number, metavar="N", help="end after so many events; default: Ctrl-C")
+
+    logs = _add(commands, "logs", "otp_runtime.cli.logs:logs", "show the reports of a node as they come")
+    _about_a_node(logs)
+    logs.add_argument("--level", choices=LEVELS, default="debug", help="the lowest to show; default: all that is sent")
+    logs.add_argument("--count", type=_number, metavar="N", help="end after so many reports; default: Ctrl-C")
 
     doctor = _add(commands, "doctor", "otp_runtime.cli.doctor:perform", "check that this machine can run nodes")
     _may_be_json(doctor)

@@ -91,6 +91,7 @@ def _say(text: str) -> None:
 def _configure_logging() -> None:
     if not logging.getLogger().handlers:
         logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
+        logging.getLogger("otp_runtime.progress").setLevel(logging.WARNING)
 
 
 # -- starting ----------------------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def _show(options: argparse.Namespace, said: dict[str, Any]) -> None:
         print(json.dumps(output.plain(said), ensure_ascii=False), flush=True)
         return
     paint = output.Painter()
-    print(f"{paint(_clock(said['at']), 'dim')} {paint(said['text'], _STYLES.get(said['event'], ''))}", flush=True)
+    print(f"{paint(output.clock(said['at']), 'dim')} {paint(said['text'], _STYLES.get(said['event'], ''))}", flush=True)
 
 
 def _tell(options: argparse.Namespace, fact: dict[str, Any]) -> None:
@@ -99,8 +99,4 @@ def _tell(options: argparse.Namespace, fact: dict[str, Any]) -> None:
             text = f"{server} ended: {reason}"
         case _:
             text = f"{output.count(fact['count'], 'event')} dropped: this terminal was too slow"
-    print(output.Painter()(f"{_clock(time.time())} {text}", "dim"), flush=True)
-
-
-def _clock(at: float) -> str:
-    return f"{time.strftime('%H:%M:%S', time.localtime(at))}.{int(at * 1000) % 1000:03}"
+    print(output.Painter()(f"{output.clock(time.time())} {text}", "dim"), flush=True)

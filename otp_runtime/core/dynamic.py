@@ -116,6 +116,7 @@ __all__ = [
     "initial",
     "is_coming_back",
     "is_halting",
+    "is_start_asked_for",
     "key_of",
     "step",
 ]
@@ -167,6 +168,11 @@ def step(state: State, event: Event, now: float) -> tuple[State, tuple[Action, .
             assert_never(event)
     _advance(turn)
     return turn.state, tuple(turn.actions)
+
+
+def is_start_asked_for(state: State) -> bool:
+    """Whether the start that is under way was asked for by a caller: it is told, and nobody else need be."""
+    return isinstance(state.phase, Starting) and isinstance(state.phase.goal, Fresh)
 
 
 def children_of(state: State) -> Iterator[tuple[Any, Pid | None, str]]:

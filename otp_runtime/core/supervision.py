@@ -195,6 +195,7 @@ __all__ = [
     "initial",
     "is_coming_back",
     "is_halting",
+    "is_start_asked_for",
     "key_of",
     "step",
 ]
@@ -258,6 +259,11 @@ def key_of(state: State, pid: Pid) -> Any:
     """Give the id of the child whose process is `pid`, also when that has just died; else None."""
     child = child_of(state, pid)
     return None if child is None else child.spec.id
+
+
+def is_start_asked_for(state: State) -> bool:
+    """Whether the start that is under way was asked for by a caller: it is told, and nobody else need be."""
+    return isinstance(state.phase, Busy) and isinstance(state.phase.goal, Start)
 
 
 def children_of(state: State) -> Iterator[tuple[Any, Any, str]]:

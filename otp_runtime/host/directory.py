@@ -10,6 +10,7 @@
     fates                who is dead: a word for each process id that was ever given
     tables/<name>/       what a registry's processes share: see `host.tables`
     apps/<name>          the settings of an application
+    tails/<reader>       FIFOs of those who read reports along
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 FATE_BYTES = 8
 FATES_STEP = 512
-SUBDIRECTORIES = ("names", "p", "seg", "defs", "deaths", "tables", "apps")
+SUBDIRECTORIES = ("names", "p", "seg", "defs", "deaths", "tables", "apps", "tails")
 
 
 class DirectoryUnusable(OSError):
@@ -167,6 +168,11 @@ class NodeDirectory:
     def segment(self, receiver: int, sender: int, number: int) -> str:
         """Give the path of a large term under way."""
         return f"{self._root}/seg/{receiver}.{sender}.{number}"
+
+    @property
+    def tails(self) -> str:
+        """Give the path where readers of reports have their FIFOs."""
+        return f"{self._root}/tails"
 
     def settings(self, app: str) -> str:
         """Give the path of an application's settings."""

@@ -191,6 +191,8 @@ def _take_over(node: NodeHandle, job: Job, box: Box, reaper: kernel.OsProcess, b
     kernel.become_subreaper()
     kernel.set_title(f"otp:{job.name or job.label}")
     sys.path[:] = job.path or sys.path
+    # a supervisor logs nothing itself, but its children log what the program wants to see
+    logging.getLogger().setLevel(job.log_level)
     if job.mode != "supervisor":
         kernel.own_oom_score(500)
         _forward_logging(node, job, box)
@@ -208,7 +210,6 @@ def _forward_logging(node: NodeHandle, job: Job, box: Box) -> None:
     root.handlers[:] = [
         reports.ForwardHandler(node.directory, job.name or job.label, f"<{box.identity.id}@{node.name}>")
     ]
-    root.setLevel(job.log_level)
 
 
 def _listen_to_signals(context: Context, reaper: kernel.OsProcess) -> None:

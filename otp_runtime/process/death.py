@@ -209,9 +209,13 @@ def log(directory: NodeDirectory, record: Death) -> None:
     """Report a death once, through the program's `logging`."""
     level = 40 if is_abnormal(record.reason) else 20
     restart = record.restart or {}
+    kind = "crash" if record.context == "child_terminated" else "supervisor"
+    node = current.node()
+    pid = f"<{record.id}>" if node is None else f"<{record.id}@{node.name}>"
     extra = {
+        "otp": {"report": kind, "pid": pid, **record.to_json()},
         "server": record.server,
-        "pid": f"<{record.id}>",
+        "pid": pid,
         "os_pid": record.os_pid,
         "supervisor": record.supervisor,
         "reason": describe(record.reason),
@@ -222,7 +226,7 @@ def log(directory: NodeDirectory, record: Death) -> None:
     reports.send(
         directory,
         {
-            "name": "otp_runtime",
+            "name": f"otp_runtime.{kind}",
             "level": level,
             "message": text_of(record),
             "created": record.died_at,

@@ -63,4 +63,10 @@ class NodeHandle:
 
     def warn(self, text: str) -> None:
         """Report something that is wrong and harmless."""
-        reports.send(self.directory, {"name": "otp_runtime", "level": 30, "message": text, "os_pid": os.getpid()})
+        self.report("otp_runtime", 30, text, {"report": "warning", "os_pid": os.getpid()})
+
+    def report(self, logger: str, level: int, text: str, facts: dict[str, Any]) -> None:
+        """Send a report to the program's `logging`; `facts` is plain data, there as `record.otp`."""
+        extra = {"otp": facts}
+        report = {"name": logger, "level": level, "message": text, "os_pid": facts.get("os_pid"), "extra": extra}
+        reports.send(self.directory, report)

@@ -2,12 +2,23 @@
 
 They travel through one FIFO that a thread of the program reads, frame by frame like a mailbox: no lock is
 shared, a killed writer tears nothing. When nobody reads (the program is dying, or floods itself), a report is
-written to standard error instead of being lost.
+written to standard error instead of being lost. Whoever else wants to read along (`otp logs`) makes a FIFO of its own
+in `tails/`; what finds no room there is lost.
+
+Each is a record of one of these loggers, with what is known as plain data in `record.otp`, whose "report" says which:
+
+    otp_runtime.crash         a process ended abnormally                                      error      "crash"
+    otp_runtime.supervisor    a child could not start or be stopped; a supervisor gives up    error      "supervisor"
+    otp_runtime.progress      a supervisor started a child                                    info/debug "progress"
+    otp_runtime.application   applications started, stopped, ended                            info/error "log"
+    otp_runtime               something is wrong and harmless                                 warning    "warning"
+    any other                 what a server itself logged                                     any        "log"
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import logging
 import os
@@ -19,6 +30,8 @@ from otp_runtime.host import pipe
 from otp_runtime.terms.codec import Codec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from otp_runtime.host.directory import NodeDirectory
 
 _codec = Codec()
@@ -33,6 +46,7 @@ def send(directory: NodeDirectory, record: dict[str, Any]) -> None:
     frames = (
         [pipe.whole(payload)] if len(payload) <= pipe.PAYLOAD_MAX else pipe.parts(payload, os.getpid(), next(_numbers))
     )
+    _send_to_tails(directory, frames)
     try:
         fd = os.open(directory.log, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -46,6 +60,30 @@ def send(directory: NodeDirectory, record: dict[str, Any]) -> None:
                 return
     finally:
         os.close(fd)
+
+
+def _send_to_tails(directory: NodeDirectory, frames: list[bytes]) -> None:
+    """Let whoever reads along have a report, if there is room at once; forget a reader that is gone."""
+    try:
+        names = os.listdir(directory.tails)
+    except OSError:
+        return
+    for name in names:
+        path = f"{directory.tails}/{name}"
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+            continue
+        try:
+            for frame in frames:
+                os.write(fd, frame)
+        except OSError:
+            pass
+        finally:
+            os.close(fd)
 
 
 def _write(fd: int, frame: bytes, deadline: float) -> bool:
@@ -116,21 +154,25 @@ class ForwardHandler(logging.Handler):
                     "os_pid": os.getpid(),
                     "server": self._who["server"],
                     "exc_text": exc_text,
-                    "extra": {**self._who, **extra},
+                    "extra": {**extra, **self._who, "otp": {"report": "log", **self._who, "os_pid": os.getpid()}},
                 },
             )
         except Exception:  # noqa: BLE001 - logging must never end its user; this is logging's own rule
             self.handleError(record)
 
 
-def receive(unframer: pipe.Unframer, chunk: bytes) -> None:
-    """In the program: hand what was read to `logging`."""
+def read(unframer: pipe.Unframer, chunk: bytes) -> Iterator[logging.LogRecord]:
+    """Give the records in what was read."""
     for payload in unframer.feed(chunk):
         try:
-            record = to_log_record(_codec.decode(payload))
+            yield to_log_record(_codec.decode(payload))
         except Exception as error:  # noqa: BLE001 - a report nobody can read must not end the thread that reads
             sys.stderr.write(f"otp_runtime: an unreadable report was dropped: {error!r}\n")
-            continue
+
+
+def receive(unframer: pipe.Unframer, chunk: bytes) -> None:
+    """In the program: hand what was read to `logging`."""
+    for record in read(unframer, chunk):
         logger = logging.getLogger(record.name)
         if logger.isEnabledFor(record.levelno):
             logger.handle(record)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import logging
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol
@@ -65,6 +66,9 @@ class Decisions(Protocol):
     def is_halting(self, state: Any, /) -> bool:
         """Say whether the supervisor is on its way out."""
 
+    def is_start_asked_for(self, state: Any, /) -> bool:
+        """Say whether the start that is under way was asked for by a caller."""
+
     def children_of(self, state: Any, /) -> Iterable[tuple[Any, Any, str]]:
         """Give (id, process, type) of each child."""
 
@@ -91,6 +95,7 @@ class Performer:
         self.ended: tuple[Any] | None = None
         self.started = False
         self.debugger: Debugger | None = None
+        self._progress = logging.getLogger("otp_runtime.progress")
         self._job = job
         self._actions: collections.deque[core.Action] = collections.deque()
         self._retries: collections.deque[Any] = collections.deque()
@@ -226,6 +231,7 @@ class Performer:
         key = self._starting.pop(child.id)
         self._running[child.id] = child
         self._awaited.pop(key, None)
+        self._report_progress(child)
         self.feed(core.ChildStarted(key, child.pid))
         if self.debugger is not None:
             self.debugger.event(("noreply", self.shown_state()))
@@ -324,6 +330,24 @@ class Performer:
 
     # -- reports --------------------------------------------------------------------------------------------
 
+    def _report_progress(self, child: Child) -> None:
+        """Report a start that succeeded: as OTP, at level info, but debug for one that somebody asked for."""
+        level = logging.DEBUG if self.core.is_start_asked_for(self.state) else logging.INFO
+        if not self._progress.isEnabledFor(level):
+            return
+        assert child.box is not None
+        assert child.job is not None
+        facts = {
+            "report": "progress",
+            "supervisor": self.who(),
+            "child": child.job.label,
+            "server": child.box.name or child.box.label or repr(child.pid),
+            "pid": repr(child.pid),
+            "os_pid": child.os_process.pid,
+        }
+        text = f"supervisor {facts['supervisor']} started {facts['server']} {facts['pid']} (OS pid {facts['os_pid']})"
+        self.context.node.report(self._progress.name, level, text, facts)
+
     def _report(self, action: core.Report) -> None:
         telemetry.emit("supervisor.report", context=action.context, id=action.child_id, reason=action.reason)
         if action.context == "shutdown":
@@ -378,8 +402,6 @@ class Performer:
 
 def job_of_children(context: Context) -> dict[str, Any]:
     """Give what every child of this supervisor inherits."""
-    import logging
-
     return {"path": tuple(sys.path), "log_level": logging.getLogger().level, "program": context.node.program}
 
 

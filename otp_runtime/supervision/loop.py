@@ -138,7 +138,7 @@ def _status(context: Context, performer: Performer) -> dict[str, Any]:
         "status": "suspended" if state.suspended else "running",
         **performer.core.describe(state),
         "restarts": len(state.restarts),
-        "queued": len(state.backlog),
+        "queued": sum(1 for _ in state.backlog),
         "debug": [] if performer.debugger is None else performer.debugger.what_is_on(),
         "children": list(performer.core.children_of(state)),
     }

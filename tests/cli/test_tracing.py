@@ -1,4 +1,4 @@
-"""`trace`, in another terminal."""
+"""`trace` and `logs`, in another terminal."""
 
 import json
 import os
@@ -13,13 +13,13 @@ pytestmark = pytest.mark.slow  # each test starts programs
 
 
 @pytest.fixture
-def tracing(shop):
-    """Begin a trace in a terminal of its own; it has begun when this returns."""
+def begin(shop):
+    """Begin a command in a terminal of its own; it has begun when this returns."""
     begun = []
 
-    def begin(*arguments):
+    def begin(*arguments, until):
         process = subprocess.Popen(
-            [sys.executable, "-m", "otp_runtime", "trace", *arguments],
+            [sys.executable, "-m", "otp_runtime", *arguments],
             cwd=HERE,
             env=shop.environment,
             stdout=subprocess.PIPE,
@@ -27,7 +27,7 @@ def tracing(shop):
         )
         begun.append(process)
         running = Running(process)
-        running.wait_line("tracing")
+        running.wait_line(until)
         return running
 
     yield begin
@@ -36,6 +36,11 @@ def tracing(shop):
         process.wait(10)
         process.stdout.close()
         process.stderr.close()
+
+
+@pytest.fixture
+def tracing(begin):
+    return lambda *arguments: begin("trace", *arguments, until="tracing")
 
 
 class TestTrace:
@@ -92,3 +97,49 @@ class TestTrace:
     def test_what_has_no_events(self, shop, name, code):
         """Exit codes as everywhere."""
         assert code == shop.otp("trace", name).returncode
+
+
+class TestLogs:
+    def test_reports_are_shown_as_they_come(self, shop, begin):
+        """With the level and what happened; the program gets them too."""
+        terminal = begin("logs", "--level", "error", "--count", "1", until="reading")
+        shop.otp("kill", "counter")
+
+        assert 0 == terminal.finish()
+        assert "ERROR" in terminal.lines[1]
+        assert "counter (process" in terminal.lines[1]
+        assert "ended: killed" in terminal.lines[1]
+
+    def test_json(self, shop, tmp_path):
+        """One object a line, with the facts."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "otp_runtime", "logs", "--json", "--level", "error", "--count", "1"],
+            cwd=HERE,
+            env=shop.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        (node,) = shop.directory.glob("shop@*")
+        while process.poll() is None and not (node / "tails" / str(process.pid)).exists():
+            pass
+        shop.otp("kill", "counter")
+        said = json.loads(process.communicate(timeout=30)[0])
+
+        assert ("otp_runtime.crash", "crash", "counter", "killed") == (
+            said["logger"],
+            said["otp"]["report"],
+            said["otp"]["server"],
+            said["otp"]["reason"],
+        )
+
+    def test_a_reader_that_died_is_forgotten(self, shop, begin):
+        """By the next report."""
+        terminal = begin("logs", until="reading")
+        (node,) = shop.directory.glob("shop@*")
+        terminal.process.kill()
+        terminal.process.wait(10)
+        assert [str(terminal.process.pid)] == [path.name for path in (node / "tails").iterdir()]
+        shop.otp("kill", "counter")
+        shop.otp("call", "counter", "val")
+
+        assert [] == list((node / "tails").iterdir())

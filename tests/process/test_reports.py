@@ -1,5 +1,6 @@
 """Reports: every death once, through the program's `logging`, with what happened as attributes; and `why`."""
 
+import json
 import logging
 import os
 
@@ -38,7 +39,7 @@ class TestReport:
         fail("victim")
         (record,) = deaths(caplog, "victim")
 
-        assert (record.name, record.levelno) == ("otp_runtime", logging.ERROR)
+        assert (record.name, record.levelno) == ("otp_runtime.crash", logging.ERROR)
         assert (record.os_pid, record.reason) == (os_pid, "exception ValueError: boom")
         assert "raise_value_error" in record.getMessage()
 
@@ -87,6 +88,71 @@ class TestReport:
 
         assert "gives up" in record.getMessage()
         assert record.restart_count == 1
+
+
+class TestFacts:
+    """What handlers, filters and formatters find in `record.otp`."""
+
+    def test_of_a_crash(self, node, caplog):
+        """All that `why` says, as plain data."""
+        pid = Agent.start(int, name="victim")
+        fail("victim")
+        (record,) = deaths(caplog, "victim")
+
+        assert ("crash", "victim", repr(pid), "exception") == tuple(
+            record.otp[key] for key in ("report", "server", "pid", "kind")
+        )
+        assert record.otp == json.loads(json.dumps(record.otp))
+        assert "raise_value_error" in record.otp["python_traceback"]
+
+    def test_of_a_supervisor(self, node, caplog):
+        """Under a logger of its own."""
+        children = [Agent.child_spec(int, name="victim")]
+        top = Supervisor.start_link(children, strategy="one_for_one", max_restarts=0, name="top")
+        sigkill("victim")
+        top.wait(5.0)
+        (record,) = deaths(caplog, "top")
+
+        assert ("otp_runtime.supervisor", "supervisor", "shutdown") == (
+            record.name,
+            record.otp["report"],
+            record.otp["context"],
+        )
+
+    def test_of_what_a_server_logged(self, node, caplog):
+        """Who it was."""
+        pid = Agent.start(int, name="talker")
+        Agent.get(pid, lambda _state: logging.getLogger("my.app").warning("hello"))
+        os_pid = pid.os_pid
+        (record,) = deaths(caplog, "talker")
+
+        assert {"report": "log", "server": "talker", "pid": repr(pid), "os_pid": os_pid} == record.otp
+
+
+class TestProgress:
+    @pytest.mark.parametrize(("level", "expected"), [("DEBUG", ["a", "a", "b"]), ("INFO", ["a", "a"]), ("WARNING", [])])
+    def test_a_supervisor_tells_of_its_children(self, node, caplog, level, expected):
+        """At level info of those it starts itself, at debug of those that somebody asked for; no news costs nothing."""
+        with caplog.at_level(level):
+            children = [Agent.child_spec(int, name="a")]
+            with Supervisor.start_link(children, strategy="one_for_one", name="top") as top:
+                wait_restarted("a", after=sigkill("a"))
+                Agent.get("a", str)
+                Supervisor.start_child(top, Agent.child_spec(int, name="b"))
+            Node.stop()
+        found = [record for record in caplog.records if record.name == "otp_runtime.progress"]
+
+        assert expected == [record.otp["server"] for record in found]
+        assert {"top"} >= {record.otp["supervisor"] for record in found}
+
+    def test_a_supervised_server_logs_at_the_programs_level(self, node, caplog):
+        """As one that the program started itself does."""
+        with caplog.at_level("INFO"):
+            with Supervisor.start_link([Agent.child_spec(int, name="talker")], strategy="one_for_one"):
+                Agent.get("talker", lambda _state: logging.getLogger("my.app").info("hello"))
+            found = [record.getMessage() for record in deaths(caplog, "talker")]
+
+        assert "hello" in found
 
 
 class TestLogging:
@@ -207,8 +273,6 @@ class TestWhy:
 
     def test_as_json(self, node):
         """Plain data."""
-        import json
-
         fail(Agent.start(int, name="victim"))
         data = json.loads(json.dumps(why("victim").to_json()))
 
