@@ -3,6 +3,8 @@
     off   loop._run ──────────────────────────────► callback ──► loop._apply
     on    loop._run = hook ─► ("in", …) ─► the true one ─► callback ──► hook ─► the true one ─► ("out" | "noreply", …)
 
+(`_run`, or `_answer` for a call that comes alone, or `_run_callback` in an async server.)
+
 Nothing is tested for each message: turning something on puts hooks over the loop's own methods, in the instance, and
 turning off the last thing takes them away again. A behaviour that does more than replying (a state machine) gives its
 events by a method `events_of(result, envelope)` of its loop.
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 WATCHER_BEHIND_FRAMES = 1000
 """What may wait for one watcher that reads too slowly; events beyond are counted and dropped."""
 
-_HOOKS = ("_run", "_run_callback", "_apply", "_end", "_say_last_reply")
+_HOOKS = ("_run", "_run_callback", "_answer", "_apply", "_end", "_say_last_reply")
 
 
 class Subject(Protocol):
@@ -270,11 +272,16 @@ def hook(loop: Any, debugger: Debugger) -> None:
     run_name = "_run_callback" if hasattr(loop, "_run_callback") else "_run"
     true_run, true_apply = getattr(loop, run_name), loop._apply  # noqa: SLF001 - the other half of the loop
     true_end, true_say = loop._end, loop._say_last_reply  # noqa: SLF001
+    true_answer = loop._answer  # noqa: SLF001
     events_of = getattr(loop, "events_of", None) or (lambda result, envelope: _events_of(loop, result, envelope))
 
     def run(name: str, args: tuple[Any, ...], payload: bytes, envelope: wire.Envelope) -> Any:
         debugger.event(_arrival(loop.context, name, envelope))
         return true_run(name, args, payload, envelope)
+
+    def answer(payload: bytes, envelope: wire.Envelope) -> Any:
+        debugger.event(_arrival(loop.context, "handle_call", envelope))
+        return true_answer(payload, envelope)
 
     def apply(name: str, result: Any, envelope: wire.Envelope) -> None:
         true_apply(name, result, envelope)
@@ -291,8 +298,8 @@ def hook(loop: Any, debugger: Debugger) -> None:
         if last is not None:
             debugger.event(("out", last[1], _client(loop.context, last[0]), loop.state))
 
-    hooks: dict[str, Any] = {run_name: run, "_apply": apply, "_end": end, "_say_last_reply": say_last_reply}
-    vars(loop).update(hooks)
+    hooks: dict[str, Any] = {run_name: run, "_answer": answer, "_apply": apply, "_end": end}
+    vars(loop).update(hooks, _say_last_reply=say_last_reply)
 
 
 def _arrival(context: Context, name: str, envelope: wire.Envelope) -> Event:

@@ -231,7 +231,6 @@ class ServerLoop:
                     self.box.set_flag(boxes.HIBERNATING, 0)
                 return entry
             if deadline is not None and poller.now() >= deadline:
-                self.box.set_flag(boxes.HIBERNATING, 0)
                 context.drain()
                 self.box.set_flag(boxes.HIBERNATING, 0)
                 return self._next() or (b"", [wire.SEND, "timeout"])
