@@ -6,6 +6,7 @@ from typing import Any
 
 from otp_runtime import (
     Agent,
+    Application,
     Client,
     DynamicSupervisor,
     EventHandler,
@@ -23,7 +24,11 @@ from otp_runtime import (
     TaskExit,
     TaskSupervisor,
     Via,
+    application,
+    process,
     statem,
+    system,
+    timer,
 )
 
 
@@ -143,3 +148,34 @@ def tasks() -> None:
 async def awaiting() -> int:
     """A task can be awaited."""
     return await Task.async_(length, "text")
+
+
+class Shop(Application):
+    """A tree with a name."""
+
+    applications = ("shop:Stock",)
+    args = 7
+
+    def start(self, type: str, args: int, /) -> tuple[Pid, str]:
+        """Give the top supervisor, and a state."""
+        pid: Pid = Supervisor.start_link([], strategy="one_for_one")
+        return pid, f"{type} {args}"
+
+    def stop(self, state: str, /) -> None:
+        """Clean up."""
+
+
+def look(counter: Pid) -> None:
+    """Debug, time and configure."""
+    system.install(counter, lambda seen, event, name: (seen or 0) + len(event) + len(name), 0)
+    system.log(counter, (True, 20))
+    events: list[system.Event] = system.log(counter, "get")
+    counted = system.statistics(counter)
+    if not isinstance(counted, str):
+        print(counted.messages_in, events)
+    tick: timer.Timer = timer.send_interval(1.0, "tick")
+    late = timer.send_after(1.0, counter, "late")
+    print(timer.cancel(tick), process.cancel_timer(late), timer.tc(len, "abc")[1] + 1)
+    started: list[str] = application.ensure_all_started(Shop, "transient", config="shop.toml")
+    pid: Pid | None = application.start("shop:Shop")
+    print(started, pid, application.get_env(Shop, "port", 80))
