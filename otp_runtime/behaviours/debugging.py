@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from otp_runtime.behaviours.returns import MISSING, RaiseInCaller, Reply
 from otp_runtime.behaviours.system import WATCHED
+from otp_runtime.behaviours.system_messages import seen_state
 from otp_runtime.core import debug
 from otp_runtime.core import messages as wire
 from otp_runtime.errors import CodecError
@@ -46,6 +47,7 @@ class Subject(Protocol):
     context: Context
     box: Box
     debugger: Debugger | None
+    state: Any
 
     def formatted(self, status: dict[str, Any]) -> dict[str, Any]:
         """Redact what will be shown."""
@@ -212,7 +214,7 @@ class Debugger:
     def _shown(self, event: Event) -> dict[str, Any]:
         """Take an event apart, with what `format_status` redacts redacted."""
         said = debug.parts(event)
-        status = {"state": said.get("state"), "message": said.get("message"), "reason": said.get("reason")}
+        status = {"state": self._subject.state, "message": said.get("message"), "reason": said.get("reason")}
         return {**said, **{key: value for key, value in self._subject.formatted(status).items() if key in said}}
 
     def _shown_parts(self, event: Event) -> dict[str, str]:
@@ -289,14 +291,14 @@ def hook(loop: Any, debugger: Debugger) -> None:
             debugger.event(event)
 
     def end(reason: Any) -> None:
-        debugger.event(("terminate", reason, loop.state))
+        debugger.event(("terminate", reason, seen_state(loop)))
         true_end(reason)
 
     def say_last_reply() -> None:
         last = loop.last_reply
         true_say()
         if last is not None:
-            debugger.event(("out", last[1], _client(loop.context, last[0]), loop.state))
+            debugger.event(("out", last[1], _client(loop.context, last[0]), seen_state(loop)))
 
     hooks: dict[str, Any] = {run_name: run, "_answer": answer, "_apply": apply, "_end": end}
     vars(loop).update(hooks, _say_last_reply=say_last_reply)
@@ -327,7 +329,7 @@ def _client(context: Context, envelope: wire.Envelope) -> Client[Any]:
 def _events_of(loop: Any, result: Any, envelope: wire.Envelope) -> Iterable[Event]:
     if envelope[0] == wire.CALL:
         if type(result) is Reply and result.value is not MISSING:
-            return (("out", result.value, _client(loop.context, envelope), loop.state),)
+            return (("out", result.value, _client(loop.context, envelope), seen_state(loop)),)
         if type(result) is RaiseInCaller:
-            return (("out", result.exception, _client(loop.context, envelope), loop.state),)
-    return (("noreply", loop.state),)
+            return (("out", result.exception, _client(loop.context, envelope), seen_state(loop)),)
+    return (("noreply", seen_state(loop)),)

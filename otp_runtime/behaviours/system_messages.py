@@ -26,7 +26,7 @@ def handle(loop: ServerLoop, request: Any) -> tuple[int, Any]:
     """
     match request:
         case "get_state":
-            return wire.VALUE, _seen(loop)
+            return wire.VALUE, seen_state(loop)
         case ("replace_state", function):
             return _replace_state(loop, function)
         case "get_status":
@@ -50,7 +50,7 @@ def handle(loop: ServerLoop, request: Any) -> tuple[int, Any]:
             return wire.RAISE, OtpError(f"{request!r} is no system message that this process knows")
 
 
-def _seen(loop: ServerLoop) -> Any:
+def seen_state(loop: ServerLoop) -> Any:
     """Give the state as its user knows it: a behaviour of the library's may keep more beside (OTP's callback)."""
     look = getattr(loop.server, "system_get_state", None)
     return loop.state if look is None else look(loop.state)
@@ -74,7 +74,7 @@ def _replace_state(loop: ServerLoop, function: Any) -> tuple[int, Any]:
         raise
     except BaseException as error:  # noqa: BLE001 - OTP: the state stays, the caller hears of it
         return wire.RAISE, CallbackFailed(booting.reason_of(error, loop.context))
-    return wire.VALUE, _seen(loop)
+    return wire.VALUE, seen_state(loop)
 
 
 def _suspend(loop: ServerLoop, *, suspended: bool) -> None:

@@ -317,8 +317,8 @@ class Performer:
     # -- being debugged -------------------------------------------------------------------------------------
 
     def formatted(self, status: dict[str, Any]) -> dict[str, Any]:
-        """Redact nothing: there is no state of a user's here."""
-        return status
+        """Redact nothing: there is no state of a user's here. What is shown is who runs."""
+        return {**status, "state": self.shown_state()}
 
     def watch_events(self, debugger: Debugger | None) -> None:
         """Tell `debugger` of every event from now on; None: tell nobody."""

@@ -7,13 +7,17 @@ import pytest
 from otp_runtime import (
     Agent,
     CallTimeout,
+    EventHandler,
     ExitWith,
+    GenEvent,
     GenServer,
+    GenStateMachine,
     NoReply,
     OtpError,
     Reply,
     Stop,
     process,
+    statem,
     system,
 )
 from otp_runtime.behaviours.debugging import hook, unhook
@@ -374,6 +378,56 @@ class TestNoDebug:
         assert ["functions", "log", "log_to_file", "statistics", "watchers"] == on
         assert ([], [], "no_statistics") == (process.flush(), system.log(counter, "get"), system.statistics(counter))
         assert (tmp_path / "events").read_text(encoding="utf-8") == ""
+
+
+class Door(GenStateMachine):
+    callback_mode = "handle_event_function"
+
+    def init(self, code):
+        return statem.Ok("locked", {"code": code})
+
+    def handle_event(self, event, content, state, data):
+        return statem.NextState("open", data)
+
+    def format_status(self, status):
+        return {**status, "data": "<data>"}
+
+
+class Hearer(EventHandler):
+    def init(self, start):
+        return start
+
+    def handle_event(self, event, heard):
+        return NoReply([*heard, event])
+
+
+class TestOtherBehaviours:
+    def test_a_state_machine(self, me):
+        """Shows what arrives, and state and data after it; its `format_status` redacts both."""
+        with Door.start("1234") as door:
+            system.log(door, True)
+            watch(door, me)
+            system.install(door, send_each(me), id="mine")
+            GenStateMachine.cast(door, "push")
+            system.get_state(door)
+            messages = process.flush()
+
+            assert [("in", ("$gen_cast", "push")), ("noreply", ("open", "<data>"))] == system.log(door, "get")
+        assert ("noreply", ("open", {"code": "1234"})) in [first for first, _ in messages]
+        assert "1234" not in "".join(said["text"] for word, said in messages if word == WATCHED)
+
+    def test_an_event_manager(self, me):
+        """Shows its handlers."""
+        with GenEvent.start() as manager:
+            GenEvent.add_handler(manager, Hearer, [])
+            system.log(manager, True)
+            GenEvent.sync_notify(manager, "ring")
+            system.get_state(manager)
+            events = system.log(manager, "get")
+
+        assert "ring" in repr(events[0])
+        assert "raised" not in repr(events)
+        assert "['ring']" in repr(events[-1])
 
 
 class TestWhen:
