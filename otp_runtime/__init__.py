@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names once more, where type checkers look for them
-    from . import application, pg, process, statem, system, testing, timer
+    from . import application, pg, process, statem, system, testing, timer, typed
     from .application.application import Application
     from .behaviours.agent import Agent
     from .behaviours.gen import Client, RequestId, Response
@@ -160,6 +160,7 @@ __all__ = [
     "system",
     "testing",
     "timer",
+    "typed",
     "why",
 ]
 
@@ -250,7 +251,7 @@ _HOMES = {
     "why": "process.death",
 }
 
-_SUBMODULES = frozenset({"application", "pg", "process", "statem", "system", "testing", "timer"})
+_SUBMODULES = frozenset({"application", "pg", "process", "statem", "system", "testing", "timer", "typed"})
 
 
 if not TYPE_CHECKING:  # a checker that saw it would let every misspelt name pass

@@ -7,6 +7,7 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypedDict, Unpack
 
 from otp_runtime.behaviours import gen, server_loop
+from otp_runtime.behaviours.overridable import overridable
 from otp_runtime.core.child_spec import ChildSpec, is_seconds
 from otp_runtime.core.names import check_name
 from otp_runtime.errors import BadChildSpec
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from otp_runtime.behaviours.gen import Client, RequestId, Response
-    from otp_runtime.behaviours.returns import Ignore, NoReply, Ok, RaiseInCaller, Reply, Stop
+    from otp_runtime.behaviours.returns import Ignore, NoReply, Ok, Reply, Stop
     from otp_runtime.terms.pid import Ref, ServerRef
 
     MaybeNone: TypeAlias = Any
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
 
     S = TypeVar("S", default=Any)
     InitReturn: TypeAlias = S | Ok[S] | Ignore | Stop[S]
-    CallReturn: TypeAlias = Reply[Any, S] | RaiseInCaller | NoReply[S] | Stop[S]
-    Return: TypeAlias = NoReply[S] | Stop[S]
+    # None is what a `match` ends in that no case fits; the server then ends, as it is meant to
+    CallReturn: TypeAlias = Reply[Any, S] | NoReply[S] | Stop[S] | None
+    Return: TypeAlias = NoReply[S] | Stop[S] | None
 else:
     from typing import TypeVar
 
@@ -100,17 +102,17 @@ class GenServer(Generic[S]):
     restart: ClassVar[Literal["permanent", "transient", "temporary"]] = "permanent"
     shutdown: ClassVar[float | Literal["brutal_kill"] | None] = 5.0
     options: ClassVar[Options] = {}
+    _has_typed_methods: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse what would break the library's own names, saying what to write instead."""
         super().__init_subclass__(**kwargs)
         for name in RESERVED & cls.__dict__.keys():
-            if not _is_typed_method(cls.__dict__[name]):
-                msg = (
-                    f"{cls.__qualname__}.{name} would hide GenServer.{name}, which the library uses; "
-                    f"name it otherwise, e.g. {name}_it"
-                )
-                raise TypeError(msg)
+            msg = (
+                f"{cls.__qualname__}.{name} would hide GenServer.{name}, which the library uses; "
+                f"name it otherwise, e.g. {name}_it"
+            )
+            raise TypeError(msg)
         for name in ("restart", "shutdown", "options", "trap_exit"):
             if inspect.isfunction(cls.__dict__.get(name)):
                 msg = f"{cls.__qualname__}.{name} is a setting of the class, not a method: write {name} = …"
@@ -121,6 +123,10 @@ class GenServer(Generic[S]):
                 "take them in init(self, arg) and give them to start_link(arg)"
             )
             raise TypeError(msg)
+        if cls._has_typed_methods:
+            from otp_runtime.behaviours import typed_dispatch
+
+            typed_dispatch.equip(cls)
 
     # -- starting -------------------------------------------------------------------------------------------
 
@@ -138,7 +144,7 @@ class GenServer(Generic[S]):
         """
         return cls._start(arg, name, timeout, dict(options), link=False)
 
-    @classmethod
+    @overridable
     def start_link(
         cls, arg: Any = None, *, name: Any = None, timeout: float | None = None, **options: Unpack[Options]
     ) -> Pid | MaybeNone:
@@ -186,7 +192,7 @@ class GenServer(Generic[S]):
         """As `start_link`, without blocking the event loop of the caller."""
         return await starting.in_event_loop(lambda: cls.start_link(arg, **options))
 
-    @classmethod
+    @overridable
     def child_spec(
         cls,
         arg: Any = None,
@@ -207,7 +213,7 @@ class GenServer(Generic[S]):
             keywords["name"] = name
         check_options({key: value for key, value in options.items() if key != "timeout"})
         return ChildSpec(
-            id=id if id is not None else name if isinstance(name, str) else cls.__qualname__,
+            id=id if id is not None else name if isinstance(name, str) else cls.__qualname__,  # type: ignore[attr-defined]
             start=(cls.start_link, (arg,), keywords),
             restart=cls.restart if restart is None else restart,
             shutdown=cls.shutdown if isinstance(shutdown, EllipsisType) else shutdown,
@@ -358,10 +364,6 @@ class GenServer(Generic[S]):
     def abcast(nodes: Iterable[str] | None, name: str, request: Any, timeout: float | None = 5.0) -> None:
         """Cast to `name` on each of `nodes` (None: all connected)."""
         gen.abcast(nodes, name, request, timeout)
-
-
-def _is_typed_method(_value: Any) -> bool:
-    return False
 
 
 def _required_parameters(cls: type) -> bool:

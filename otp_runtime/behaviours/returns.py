@@ -11,6 +11,7 @@ from otp_runtime.core.missing import Missing
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
+    T = TypeVar("T")
     S = TypeVar("S", default=Any)
     V = TypeVar("V", default=Any)
 else:
@@ -48,20 +49,15 @@ class Reply(Generic[V, S]):
     hibernate: bool = False
 
     @staticmethod
-    def error(exception: BaseException, state: Any) -> RaiseInCaller:
+    def error(exception: BaseException, state: T) -> Reply[Any, T]:
         """Raise `exception` in the caller without ending the server."""
         return RaiseInCaller(exception, state)
 
 
-@dataclass(slots=True, unsafe_hash=True)
-class RaiseInCaller:
-    """See `Reply.error`."""
+class RaiseInCaller(Reply[Any, S]):
+    """See `Reply.error`: `value` is the exception. A Reply, so that a method that promises one may give it."""
 
-    exception: BaseException
-    state: Any
-    timeout: float | None = None
-    continue_: Any = MISSING
-    hibernate: bool = False
+    __slots__ = ()
 
 
 @dataclass(slots=True, unsafe_hash=True)

@@ -136,7 +136,7 @@ class ServerLoop:
             case Stop():
                 boot.say("error", result.reason)
                 raise End(result.reason)
-            case Reply() | NoReply() | RaiseInCaller():
+            case Reply() | NoReply():
                 reason = ("bad_return_value", result)
                 self._warn_bad_return("init", result, "a state, Ok(state, …), Ignore() or Stop(reason)")
                 boot.say("error", reason)
@@ -367,7 +367,7 @@ class ServerLoop:
             self._stop(result, envelope)
         elif kind is RaiseInCaller and name == "handle_call":
             self.state = result.state
-            self._reply(envelope, wire.RAISE, result.exception)
+            self._reply(envelope, wire.RAISE, result.value)
         else:
             self._warn_bad_return(name, result, _ALLOWED[name])
             self._end(("bad_return_value", result))

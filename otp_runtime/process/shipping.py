@@ -294,6 +294,11 @@ def _hash_value(value: Any, hasher: Any, seen: set[int]) -> None:
         _hash_function(value, hasher, seen)
     elif isinstance(value, type | types.ModuleType):
         hasher.update(getattr(value, "__qualname__", value.__name__).encode())
+    elif "__wrapped__" in getattr(value, "__dict__", ()):
+        # an object around a function, as a typed method is: pickle would look for the function by name, and miss it
+        hasher.update(type(value).__qualname__.encode())
+        for _name, part in sorted(vars(value).items()):
+            _hash_value(part, hasher, seen)
     else:
         try:
             hasher.update(pickle.dumps(value))

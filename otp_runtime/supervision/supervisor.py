@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, Unpack, cast
 
 from otp_runtime.behaviours import gen
+from otp_runtime.behaviours.overridable import overridable
 from otp_runtime.core import supervisor_messages as core
 from otp_runtime.core.child_spec import (
     ChildSpec,
@@ -79,7 +80,7 @@ class Supervisor:
 
     # -- starting -------------------------------------------------------------------------------------------
 
-    @classmethod
+    @overridable
     def start_link(cls, children: Any = None, *, name: Any = None, **flags: Unpack[Flags]) -> Pid | MaybeNone:
         """Start a supervisor linked to the caller, and all its children, in order, before it returns.
 
@@ -143,7 +144,7 @@ class Supervisor:
         flags = check_flags(SupervisorFlags(strategy, max_restarts, max_seconds, auto_shutdown))
         return SupervisorSpec(flags, check_child_specs(children, auto_shutdown))
 
-    @classmethod
+    @overridable
     def child_spec(
         cls,
         children: Any = None,
@@ -166,7 +167,7 @@ class Supervisor:
             children = [coerce_child_spec(child) for child in children]
             cls.spec(children, **cast("Any", flags))
         return ChildSpec(
-            id=id if id is not None else name if isinstance(name, str) else cls.__qualname__,
+            id=id if id is not None else name if isinstance(name, str) else cls.__qualname__,  # type: ignore[attr-defined]
             start=(cls.start_link, (children,), keywords),
             restart=cls.restart if restart is None else restart,
             shutdown=shutdown,

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, TypeAlias, fina
 if TYPE_CHECKING:
     from types import TracebackType
 
+    MaybeNone: TypeAlias = Any  # None, but hardly ever where it is used: nobody is made to ask
+
 __all__ = [
     "Global",
     "Pid",
@@ -111,7 +113,7 @@ class Pid:
         _refuse_change(self, name)
 
     @property
-    def os_pid(self) -> int | None:
+    def os_pid(self) -> int | MaybeNone:
         """The number of the OS process behind it now; None when it has ended or is elsewhere.
 
         For people and tools such as `ps`: numbers are reused, so never keep it to name a process.
