@@ -18,7 +18,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from otp_runtime.behaviours.returns import MISSING, RaiseInCaller, Reply
+from otp_runtime.behaviours.returns import MISSING, Reply
 from otp_runtime.behaviours.system import WATCHED
 from otp_runtime.behaviours.system_messages import seen_state
 from otp_runtime.core import debug
@@ -327,9 +327,6 @@ def _client(context: Context, envelope: wire.Envelope) -> Client[Any]:
 
 
 def _events_of(loop: Any, result: Any, envelope: wire.Envelope) -> Iterable[Event]:
-    if envelope[0] == wire.CALL:
-        if type(result) is Reply and result.value is not MISSING:
-            return (("out", result.value, _client(loop.context, envelope), seen_state(loop)),)
-        if type(result) is RaiseInCaller:
-            return (("out", result.exception, _client(loop.context, envelope), seen_state(loop)),)
+    if envelope[0] == wire.CALL and isinstance(result, Reply) and result.value is not MISSING:
+        return (("out", result.value, _client(loop.context, envelope), seen_state(loop)),)
     return (("noreply", seen_state(loop)),)

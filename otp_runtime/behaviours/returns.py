@@ -54,10 +54,9 @@ class Reply(Generic[V, S]):
         return RaiseInCaller(exception, state)
 
 
-class RaiseInCaller(Reply[Any, S]):
+@dataclass(slots=True, unsafe_hash=True)
+class RaiseInCaller(Reply[Any, Any]):
     """See `Reply.error`: `value` is the exception. A Reply, so that a method that promises one may give it."""
-
-    __slots__ = ()
 
 
 @dataclass(slots=True, unsafe_hash=True)

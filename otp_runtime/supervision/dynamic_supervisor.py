@@ -167,7 +167,7 @@ class DynamicSupervisor:
     # -- asking ---------------------------------------------------------------------------------------------
 
     @staticmethod
-    def start_child(sup: ServerRef, spec: Any) -> Pid | None:
+    def start_child(sup: ServerRef, spec: Any) -> Pid | MaybeNone:
         """Start a child; gives its pid, None when it ignored (then nothing is kept of it).
 
         `spec`: a `ChildSpec`, `Class` or `(Class, arg)`; its id means nothing here, and `significant` must be False.
@@ -176,7 +176,7 @@ class DynamicSupervisor:
         `StartFailed(id, reason)`. EX: DynamicSupervisor.start_child/2.
         """
         sealed = launch.seal_spec(coerce_child_spec(spec, "never"))
-        return gen.call(sup, core.StartChildRequest(sealed), None)  # type: ignore[no-any-return]
+        return gen.call(sup, core.StartChildRequest(sealed), None)
 
     @staticmethod
     def terminate_child(sup: ServerRef, pid: Pid) -> None:

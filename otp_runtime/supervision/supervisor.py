@@ -193,14 +193,14 @@ class Supervisor:
         return launch.unseal_spec(gen.call(sup, core.GetChildspec(id), None))
 
     @staticmethod
-    def start_child(sup: ServerRef, spec: Any) -> Pid | None:
+    def start_child(sup: ServerRef, spec: Any) -> Pid | MaybeNone:
         """Add a child, last in the order, and start it; gives its pid, None when it ignored.
 
         Raises `BadChildSpec` before anything is sent, `AlreadyStarted(pid)`, `AlreadyPresent`,
         `StartFailed(id, reason)`. OTP: supervisor:start_child/2.
         """
         sealed = launch.seal_spec(coerce_child_spec(spec))
-        return gen.call(sup, core.StartChildRequest(sealed), None)  # type: ignore[no-any-return]
+        return gen.call(sup, core.StartChildRequest(sealed), None)
 
     @staticmethod
     def terminate_child(sup: ServerRef, id: Any) -> None:

@@ -173,5 +173,5 @@ def _start(sup: ServerRef, fun: Callable[..., Any], args: tuple[Any, ...], resta
         restart=restart,
         shutdown=shutdown,
     )
-    pid: Pid = DynamicSupervisor.start_child(sup, spec)  # type: ignore[assignment]  # a task never ignores its start
+    pid: Pid = DynamicSupervisor.start_child(sup, spec)
     return pid
