@@ -66,6 +66,7 @@ if TYPE_CHECKING:  # the same names once more, where type checkers look for them
     from .supervision.partition_supervisor import PartitionSupervisor
     from .supervision.supervisor import ChildCount, ChildInfo, Supervisor
     from .supervision.task_supervisor import TaskSupervisor
+    from .supervision.upgrade import upgrade
     from .terms.events import Down, Exit, NodeDown, NodeUp
     from .terms.pid import Global, Pid, Ref, Remote, ServerRef, Via
     from .terms.reason import Crash, Exited, ExitReason, Signalled
@@ -161,6 +162,7 @@ __all__ = [
     "testing",
     "timer",
     "typed",
+    "upgrade",
     "why",
 ]
 
@@ -248,6 +250,7 @@ _HOMES = {
     "UpgradeFailed": "errors",
     "Via": "terms.pid",
     "attach": "process.node",
+    "upgrade": "supervision.upgrade",
     "why": "process.death",
 }
 

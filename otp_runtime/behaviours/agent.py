@@ -27,6 +27,7 @@ class _AgentServer(GenServer[Any]):
     """The agent's process."""
 
     _label: ClassVar[str] = "Agent"
+    hands_over: ClassVar[bool] = True
 
     def init(self, fun: Callable[[], Any], /) -> Any:
         return fun()

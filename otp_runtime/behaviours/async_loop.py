@@ -10,7 +10,7 @@ import asyncio
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from otp_runtime.behaviours import system_messages
+from otp_runtime.behaviours import handing_over, system_messages
 from otp_runtime.behaviours.returns import MISSING
 from otp_runtime.behaviours.server_loop import End, EndAsync, ServerLoop
 from otp_runtime.core import messages as wire
@@ -60,11 +60,14 @@ class AsyncServerLoop(ServerLoop):
     async def _live(self, boot: Boot, arg: Any) -> Any:
         self._wake = asyncio.Event()
         try:
-            result = self.server.init(arg)
-            if inspect.isawaitable(result):
-                result = await result
-            if not self._start(boot, result):
-                return "normal"
+            if boot.succession is not None:
+                await handing_over.succeed(self, boot.succession)
+            else:
+                result = self.server.init(arg)
+                if inspect.isawaitable(result):
+                    result = await result
+                if not self._start(boot, result):
+                    return "normal"
         except End as end:
             return end.reason
         except BaseException as error:  # noqa: BLE001 - whatever it is, it ends the server by OTP's rules
@@ -172,6 +175,11 @@ class AsyncServerLoop(ServerLoop):
 
     async def _system_async(self, envelope: wire.Envelope) -> None:
         self.message = envelope
+        if wire.is_handover(envelope[3]):
+            # meanwhile the event loop stands still, and the tasks with it: they go on if the server does
+            await handing_over.hand_over(self, envelope)
+            self.message = None
+            return
         how, value = system_messages.handle(self, envelope[3])
         if inspect.isawaitable(value):
             how, value = await value

@@ -21,7 +21,7 @@ from otp_runtime.terms.events import Down
 from otp_runtime.terms.pid import Pid, Remote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from otp_runtime.process.context import Context
 
@@ -169,6 +169,54 @@ class RequestId:
 
     def __repr__(self) -> str:
         return f"<request {self.serial} to {self.server!r}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to a successor, in whose process the reply will arrive; nowhere else does it mean anything."""
+        slot = self.slot
+        peer = 0 if slot.peer is None else slot.peer.id
+        told = (slot.how, slot.value, slot.failure) if slot.done else None
+        return _adopt_request, (self.server, self.request, self.serial, self.started, peer, told)
+
+
+_adopting: Context | None = None
+_bereft: list[tuple[int, int]] = []
+
+
+@contextlib.contextmanager
+def adopting_requests(context: Context) -> Iterator[list[tuple[int, int]]]:
+    """Let requests that are decoded here be those of `context`, which goes on for the process that sent them.
+
+    Gives the serials of those whose receiver died meanwhile, and its id: what it had sent is in the mailbox.
+    """
+    global _adopting
+    _adopting = context
+    _bereft.clear()
+    try:
+        yield _bereft
+    finally:
+        _adopting = None
+
+
+def _adopt_request(
+    server: Any, request: Any, serial: int, started: float, peer_id: int, told: tuple[int, Any, Any] | None
+) -> RequestId:
+    context = _adopting
+    slot = Slot(context.peer(peer_id) if context is not None and peer_id else None)
+    rid = RequestId(server, request, serial, slot)
+    rid.started = started
+    if told is not None:
+        how, value, failure = told
+        if failure is not None:
+            slot.fail(failure[0])
+        else:
+            slot.deliver(how, value)
+    elif context is None:
+        slot.fail("noproc")
+    else:
+        context.pending[serial] = slot
+        if slot.peer is None:
+            _bereft.append((serial, peer_id))
+    return rid
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from otp_runtime import telemetry
-from otp_runtime.behaviours import system_messages
+from otp_runtime.behaviours import handing_over, system_messages
 from otp_runtime.behaviours.gen import send_reply
 from otp_runtime.behaviours.returns import MISSING, Ignore, NoReply, Ok, RaiseInCaller, Reply, Stop
 from otp_runtime.core import messages as wire
@@ -44,6 +44,7 @@ CALLBACKS = (
     "terminate",
     "code_change",
     "format_status",
+    "release",
 )
 _ALLOWED = {
     "handle_call": "Reply(value, state), NoReply(state), Stop(reason, state, reply=…) or Reply.error(exception, state)",
@@ -82,6 +83,9 @@ class ServerLoop:
         self.box = context.box
         self.server = server
         self.options = options
+        self.cls = type(server)
+        """The user's class; `server` may be an object of the library's that runs it."""
+        self.arg: Any = None
         self.state: Any = None
         self.timeout: float | None = None
         self.hibernating = False
@@ -98,6 +102,10 @@ class ServerLoop:
 
     def run(self, boot: Boot, name: Any, arg: Any) -> Any:
         """Live; give the exit reason."""
+        self.arg = arg
+        if boot.succession is not None:
+            # name, flags and all are there: another OS process is this server already
+            return self.live(boot, arg)
         if name is not None:
             failed = booting.take_name(self.context, boot, name)
             if failed is not None:
@@ -110,7 +118,9 @@ class ServerLoop:
     def live(self, boot: Boot, arg: Any) -> Any:
         """Run `init` and the loop; give the exit reason."""
         try:
-            if not self._start(boot, self.server.init(arg)):
+            if boot.succession is not None:
+                handing_over.at_once(handing_over.succeed(self, boot.succession))
+            elif not self._start(boot, self.server.init(arg)):
                 return "normal"
             self._loop()
         except End as end:
@@ -299,6 +309,10 @@ class ServerLoop:
 
     def _system(self, envelope: wire.Envelope) -> None:
         self.message = envelope
+        if wire.is_handover(envelope[3]):
+            handing_over.at_once(handing_over.hand_over(self, envelope))
+            self.message = None
+            return
         self._answer_system(envelope, *system_messages.handle(self, envelope[3]))
 
     def _answer_system(self, envelope: wire.Envelope, how: int, value: Any) -> None:
@@ -492,5 +506,8 @@ def _run_server(context: Context, boot: Boot, cls: type, arg: Any, name: Any, op
     if any(inspect.iscoroutinefunction(getattr(server, callback, None)) for callback in CALLBACKS):
         from otp_runtime.behaviours.async_loop import AsyncServerLoop
 
-        return AsyncServerLoop(context, server, options).run(boot, name, arg)
-    return ServerLoop(context, server, options).run(boot, name, arg)
+        loop: ServerLoop = AsyncServerLoop(context, server, options)
+    else:
+        loop = ServerLoop(context, server, options)
+    loop.cls = cls
+    return loop.run(boot, name, arg)

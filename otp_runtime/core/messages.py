@@ -46,6 +46,15 @@ REPLY_HEAD: Final = bytes([0x94, REPLY])
 """How the encoded envelopes of the hot path begin: an array of as many fields, the kind. No other bytes do."""
 
 
+HANDOVER: Final = "handover"
+"""The first word of the system messages by which an OS parent is asked to hand a child over, and asks the child."""
+
+
+def is_handover(request: object) -> bool:
+    """Say whether a system message is one of those."""
+    return type(request) is tuple and len(request) > 1 and request[0] == HANDOVER
+
+
 def is_envelope(term: object) -> bool:
     """Say whether a decoded term has the shape of an envelope; what has not is garbage."""
     if type(term) is not list or not term:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 FATE_BYTES = 8
 FATES_STEP = 512
 SUBDIRECTORIES = ("names", "p", "seg", "defs", "deaths", "tables", "apps", "tails")
+HANDOVER_PARTS = ("said", "told", "order", "estate", "parting")
+"""Of a handover: FIFOs for what the new process says and is told, and for what the old one is told; files for what
+the new one is to do and for what the old one leaves it."""
 
 
 class DirectoryUnusable(OSError):
@@ -160,6 +163,20 @@ class NodeDirectory:
     def native_stack(self, process_id: int) -> str:
         """Give the path of the file that `faulthandler` writes to in a native crash."""
         return f"{self._root}/p/{process_id}.fault"
+
+    def handover(self, number: int, what: str) -> str:
+        """Give the path of a part of handover `number`: see `HANDOVER_PARTS`."""
+        return f"{self._root}/p/{number}.{what}"
+
+    def has_box(self, process_id: int) -> bool:
+        """Say whether there is a box of that id."""
+        return os.path.exists(self.box(process_id))
+
+    def forget_handover(self, number: int) -> None:
+        """Remove what is left of a handover."""
+        for what in HANDOVER_PARTS:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.handover(number, what))
 
     def name_link(self, file_name: str) -> str:
         """Give the path of a name's link."""

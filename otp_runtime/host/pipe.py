@@ -19,7 +19,7 @@ import contextlib
 import os
 import stat
 import struct
-from typing import Final
+from typing import Any, Final
 
 MAGIC: Final = 0xC1
 WHOLE, PART, SEGMENT, ABORT = range(4)
@@ -199,6 +199,15 @@ class Unframer:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         return payload
+
+    def unfinished(self) -> tuple[bytes, list[list[Any]]]:
+        """Give, as data, the terms that have come in part; for another reader of the same mailbox to `resume`."""
+        return self.half, [[sender, *known] for sender, known in self._partial.items()]
+
+    def resume(self, half: bytes, partial: list[list[Any]]) -> None:
+        """Go on where another reader stopped."""
+        self.half = half
+        self._partial = {sender: (number, count, parts) for sender, number, count, parts in partial}
 
     def forget(self, sender: int) -> None:
         """Drop the unfinished term of a sender that died."""

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from otp_runtime.host.box import Box
     from otp_runtime.process.handle import NodeHandle
     from otp_runtime.process.job import Job
+    from otp_runtime.process.succession import Succession
 
 LENGTH = struct.Struct("<I")
 SHOWN_MAX = 20_000
@@ -119,21 +120,29 @@ class Boot:
 
     def __init__(self, node: NodeHandle, fd: int) -> None:
         """Write to `fd`."""
+        self.succession: Succession | None = None
+        self.fresh = False
         self._node = node
         self._fd = fd
 
     def limit(self, seconds: float) -> None:
         """Ask to be killed when `init` takes longer."""
-        self._write(["limit", seconds])
+        self.send(["limit", seconds])
 
     def say(self, *word: Any) -> None:
         """Say how the start went: "ok", "ignore", "error" and the reason, "supervisor" and its data."""
         if self._fd >= 0:
-            self._write(list(word))
+            self.send(list(word))
+            self.close()
+
+    def close(self) -> None:
+        """Say no more."""
+        if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
-    def _write(self, word: list[Any]) -> None:
+    def send(self, word: list[Any]) -> None:
+        """Say something on the way."""
         data = self._node.codec.encode(word)
         view = memoryview(LENGTH.pack(len(data)) + data)
         with contextlib.suppress(BrokenPipeError):
@@ -168,13 +177,14 @@ def run_child(
     status = 1
     try:
         identity = box.identity
-        _take_over(node, job, box, reaper, boot_fd)
+        take_over(node, job, box, reaper, {boot_fd})
         context = Context(node, identity.id, box, is_program=False, parent=job.parent)
         current.enter(node)
         current.become(context)
-        _listen_to_signals(context, reaper)
+        listen_to_signals(context, reaper)
         boot = Boot(node, boot_fd)
-        reason = _live(context, boot, job, serve_supervisor)
+        boot.fresh = job.fresh
+        reason = live(context, boot, job, serve_supervisor)
         status = end(context, boot, reason)
     except BaseException as error:  # noqa: BLE001 - whatever ends a process is its exit reason
         with contextlib.suppress(BaseException):
@@ -183,8 +193,9 @@ def run_child(
         os._exit(status)
 
 
-def _take_over(node: NodeHandle, job: Job, box: Box, reaper: kernel.OsProcess, boot_fd: int) -> None:
-    kernel.close_all_but({boot_fd})
+def take_over(node: NodeHandle, job: Job, box: Box, reaper: kernel.OsProcess, keep: set[int]) -> None:
+    """Make a fork a process of its own: only the descriptors of `keep` are left, and it dies with its parent."""
+    kernel.close_all_but(keep)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, kernel.LANE_SIGNAL):
         signal.signal(number, signal.SIG_DFL)
     box.inhabit(kernel.own_process())
@@ -195,24 +206,21 @@ def _take_over(node: NodeHandle, job: Job, box: Box, reaper: kernel.OsProcess, b
     logging.getLogger().setLevel(job.log_level)
     if job.mode != "supervisor":
         kernel.own_oom_score(500)
-        _forward_logging(node, job, box)
-        with contextlib.suppress(OSError):
-            fault = os.open(
-                node.directory.native_stack(box.identity.id), os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600
-            )
-            faulthandler.enable(fault, all_threads=True)
+        report_as(node, job, box.identity.id)
     if not kernel.die_with_parent(reaper):
         os._exit(1)
 
 
-def _forward_logging(node: NodeHandle, job: Job, box: Box) -> None:
+def report_as(node: NodeHandle, job: Job, process_id: int) -> None:
+    """Let what is logged here, and the stack of a native crash, go where they are looked for."""
     root = logging.getLogger()
-    root.handlers[:] = [
-        reports.ForwardHandler(node.directory, job.name or job.label, f"<{box.identity.id}@{node.name}>")
-    ]
+    root.handlers[:] = [reports.ForwardHandler(node.directory, job.name or job.label, f"<{process_id}@{node.name}>")]
+    with contextlib.suppress(OSError):
+        fault = os.open(node.directory.native_stack(process_id), os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        faulthandler.enable(fault, all_threads=True)
 
 
-def _listen_to_signals(context: Context, reaper: kernel.OsProcess) -> None:
+def listen_to_signals(context: Context, reaper: kernel.OsProcess) -> None:
     """Let the control lane and the death of the OS parent interrupt what the main thread is doing."""
 
     def on_lane(_number: int, frame: Any) -> None:
@@ -263,7 +271,7 @@ def is_users_code(frame: Any) -> bool:
     return False
 
 
-def _live(context: Context, boot: Boot, job: Job, serve_supervisor: Callable[..., Any]) -> Any:
+def live(context: Context, boot: Boot, job: Job, serve_supervisor: Callable[..., Any]) -> Any:
     """Do the job; give the exit reason."""
     global slot
     run: Callable[[Context, Boot], Any] | None = None

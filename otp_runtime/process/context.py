@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import os
 import select
 import signal
@@ -102,13 +103,17 @@ class Context(Sending):
     """One process of this OS process."""
 
     def __init__(self, node: NodeHandle, process_id: int, box: Box, *, is_program: bool, parent: int = 0) -> None:
-        """Open the mailbox and the lane of `process_id`, which were made before, and live in `box`."""
+        """Open the mailbox and the lane of `process_id`, which were made before, and live in `box`.
+
+        A box that is lived in already is a predecessor's, whose flags stay.
+        """
         super().__init__(node, process_id, box)
         self.parent = parent
         self.is_program = is_program
         box.mailbox_limit = MAILBOX_BYTES
-        self.trap_exit = is_program
-        box.set_flag(boxes.TRAP_EXIT, int(is_program))
+        if not box.flag(boxes.READY):
+            box.set_flag(boxes.TRAP_EXIT, int(is_program))
+        self.trap_exit = bool(box.flag(boxes.TRAP_EXIT))
         self.inbox: collections.deque[tuple[bytes, wire.Envelope]] = collections.deque()
         self.pending: dict[int, Slot] = {}
         self.timers: dict[tuple[int, int], poller.TimerHandle] = {}
@@ -258,6 +263,10 @@ class Context(Sending):
         if self._told and not self.inbox:
             self.box.queued_bytes = self._told = 0
 
+    def tell_queued(self) -> None:
+        """Let the box say how many bytes wait here."""
+        self.box.queued_bytes = self._told = self._queued
+
     def enqueue(self, message: Any) -> None:
         """Put a message that the runtime itself made (Down, Exit, a timer's) into the inbox."""
         self.inbox.append((b"", [wire.SEND, message]))
@@ -266,31 +275,61 @@ class Context(Sending):
 
     def _arm(self, envelope: wire.Envelope) -> None:
         _kind, sender, serial, (due, interval), payload = envelope
-        self.arm((sender, serial), due, lambda: self.put(payload, self.codec.decode(payload)), interval)
+        self.arm((sender, serial), due, functools.partial(self.put_copy, payload), interval)
+
+    def put_copy(self, payload: bytes) -> None:
+        """Put what an encoded envelope says into the own inbox."""
+        self.put(payload, self.codec.decode(payload))
 
     def arm_timer(self, sender: int, serial: int, due: float, message: Any) -> None:
         """Put `message` into the own inbox at the monotonic time `due`."""
-        self.arm((sender, serial), due, lambda: self.enqueue(message))
+        self.arm((sender, serial), due, functools.partial(self.enqueue, message))
 
-    def arm(self, key: tuple[int, int], due: float, action: Callable[[], None], interval: float = 0.0) -> None:
-        """Do `action` at the monotonic time `due`, and with an interval again and again, until it is cancelled."""
-        fired = 0
+    def arm(
+        self, key: tuple[int, int], due: float, action: Callable[[], None], interval: float = 0.0, fired: int = 0
+    ) -> None:
+        """Do `action` at the monotonic time `due`, and with an interval again and again, until it is cancelled.
 
-        def expire() -> None:
-            nonlocal fired
-            # a cancellation that already lies in the pipe was sent before the time: it wins
-            self.drain()
-            if self.timers.pop(key, None) is None:
-                return
-            ticks = 1
-            if interval:
-                ticks, next_due = ticks_due(due, interval, fired, poller.now())
-                fired += ticks
-                self.timers[key] = self.poller.at(next_due, expire)
-            for _ in range(min(ticks, CATCH_UP_TICKS)):
-                action()
+        With an interval, `due` is that of the first time; `fired` says how often it has been done.
+        """
+        expire = functools.partial(self._expire, key, due, action, interval, fired)
+        self.timers[key] = self.poller.at(due + fired * interval, expire)
 
-        self.timers[key] = self.poller.at(due, expire)
+    def _expire(
+        self, key: tuple[int, int], due: float, action: Callable[[], None], interval: float, fired: int
+    ) -> None:
+        # a cancellation that already lies in the pipe was sent before the time: it wins
+        self.drain()
+        if self.timers.pop(key, None) is None:
+            return
+        ticks = 1
+        if interval:
+            ticks, _next_due = ticks_due(due, interval, fired, poller.now())
+            self.arm(key, due, action, interval, fired + ticks)
+        for _ in range(min(ticks, CATCH_UP_TICKS)):
+            action()
+
+    def armed_timers(self) -> list[list[Any]]:
+        """Give, as data, the timers that put a message into the inbox: key, times, and what they put there."""
+        found = []
+        for key, timer in self.timers.items():
+            _key, due, action, interval, fired = getattr(timer.action, "args", (None,) * 5)
+            if isinstance(action, functools.partial):
+                # to a name: who acts is the first argument
+                what = "copy" if action.func == self.put_copy else "put" if action.func == self.enqueue else "name"
+                found.append([*key, due, interval, fired, what, list(action.args[what == "name" :])])
+        return found
+
+    def arm_again(self, armed: list[Any]) -> None:
+        """Arm a timer that `armed_timers` gave."""
+        sender, serial, due, interval, fired, what, args = armed
+        if what == "name":
+            from otp_runtime.process.timers import send_to_name
+
+            action = functools.partial(send_to_name, self, *args)
+        else:
+            action = functools.partial(self.put_copy if what == "copy" else self.enqueue, *args)
+        self.arm((sender, serial), due, action, interval, fired)
 
     def drain(self) -> None:
         """Take in all that is in the mailbox now."""
@@ -405,7 +444,7 @@ class Context(Sending):
         """
         if reason == "kill":
             peer.box.set_flag(boxes.KILL_REQUESTED)
-            kernel.send_signal(peer.pidfd, signal.SIGKILL)
+            peer.send_signal(signal.SIGKILL)
             return
         payload = self.codec.encode([wire.EXIT, sender or self.node.program or self.id, reason], "reason")
         if peer.box.flag(boxes.TRAP_EXIT):

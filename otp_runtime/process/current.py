@@ -79,6 +79,11 @@ def become(context: Context | None) -> None:
         _contexts.add(context)
 
 
+def forget(context: Context) -> None:
+    """This OS process is that process no longer."""
+    _contexts.discard(context)
+
+
 def contexts() -> list[Context]:
     """Give every process that a thread of this OS process is."""
     return list(_contexts)

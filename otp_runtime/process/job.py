@@ -31,6 +31,8 @@ class Job:
     shutdown: float | None = 5.0
     supervisors: tuple[int, ...] = field(default=())
     """Ids of the supervisors above, nearest first."""
+    fresh: bool = False
+    """Whether a supervisor must not use the modules that its OS parent imported: they are older than an upgrade."""
 
     def to_term(self) -> list[Any]:
         """Give plain data."""

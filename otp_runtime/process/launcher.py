@@ -78,6 +78,10 @@ class Launcher:
         match envelope:
             case [wire.CALL, caller, serial, ["start", job]]:
                 self._start(Job.from_term(job), caller, serial)
+            case [wire.SYSTEM, caller, serial, request] if wire.is_handover(request):
+                from otp_runtime.process import handover
+
+                handover.serve(self.offspring, caller, serial, request)
             case [wire.CALL, caller, serial, ["attach", process_id]]:
                 self._answer(caller, serial, self.attach(process_id))
             case [wire.CALL, caller, serial, ["leave", process_id]]:
@@ -287,7 +291,7 @@ def main(directory_path: str, guard: kernel.OsProcess, lifeline: int, serve_supe
         kernel.become_subreaper()
         directory = NodeDirectory(directory_path)
         directory.identify()
-        name, incarnation, owner = _settle(directory)
+        name, incarnation, owner = settle(directory, "otp:launcher")
         node = NodeHandle(directory, name, incarnation)
         directory.make_mailbox(LAUNCHER_ID)
         box = Box.create(directory.box(LAUNCHER_ID), LAUNCHER_ID, 0, boxes.KIND_LAUNCHER, time.time())
@@ -317,7 +321,7 @@ def main(directory_path: str, guard: kernel.OsProcess, lifeline: int, serve_supe
         os._exit(status)
 
 
-def _settle(directory: NodeDirectory) -> tuple[str, int, int]:
+def settle(directory: NodeDirectory, title: str) -> tuple[str, int, int]:
     """Take over what the program left in the node's file: its path, its environment."""
     with open(directory.path / "node", "rb") as file:
         said = Codec().decode(file.read())
@@ -330,7 +334,7 @@ def _settle(directory: NodeDirectory) -> tuple[str, int, int]:
         with contextlib.suppress(AttributeError, ValueError):
             # nothing is lost at a kill -9 beyond the last unfinished line
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    kernel.set_title("otp:launcher")
+    kernel.set_title(title)
     return said["name"], said["incarnation"], said["program"]
 
 

@@ -26,6 +26,7 @@ from otp_runtime.host.fates import DEAD
 from otp_runtime.process import boot, current, death, names
 from otp_runtime.process.context import reason_of_status
 from otp_runtime.process.handle import LAUNCHER_ID
+from otp_runtime.process.nursery import Nursery
 from otp_runtime.terms.reason import Crash, Signalled
 
 if TYPE_CHECKING:
@@ -33,10 +34,14 @@ if TYPE_CHECKING:
 
     from otp_runtime.core.names import Owner
     from otp_runtime.process.context import Context
+    from otp_runtime.process.handover import Handover
     from otp_runtime.process.job import Job
     from otp_runtime.terms.pid import Pid
 
 DOOM_SECONDS = 0.5
+DEPART_SECONDS = 1.0
+"""What a process that was handed over has to end: what it registered with `atexit`, no more."""
+
 ORPHAN_SECONDS = 1.0
 KEPT_DEAD = 64
 LAST_SEGMENT = (1 << 64) - 1
@@ -57,6 +62,7 @@ class Child:
         "id",
         "job",
         "limit",
+        "on_word",
         "os_process",
         "outcome",
         "pid",
@@ -82,6 +88,8 @@ class Child:
         self.doom: tuple[Any] | None = None
         self.limit: poller.TimerHandle | None = None
         self.handed: list[str] = []
+
+        self.on_word: Callable[[list[Any]], None] | None = None
         self.heirs: set[int] = set()
         self.root: Child | None = None
         self.status = 0
@@ -134,6 +142,8 @@ class Offspring:
         self.orphan_seconds = ORPHAN_SECONDS
         self._oom_kills = kernel.oom_kills()
         self._reaped: list[Child] = []
+        self.handovers: dict[int, Handover] = {}
+        self.nursery = Nursery(self)
         context.on_doom = self.doom
 
     # -- start ----------------------------------------------------------------------------------------------
@@ -150,6 +160,8 @@ class Offspring:
             box.label = job.label
             child = Child(process_id, context.pid_of(process_id), job, box)
             self.directory.make_mailbox(process_id)
+            if job.mode != "supervisor" and self.nursery.is_used:
+                return self._bear(child, job)
             pipe = os.pipe()
             return self._fork(child, job, box, pipe)
         except OSError as error:
@@ -170,13 +182,59 @@ class Offspring:
         child.boot_fd = pipe[0]
         child.os_process = kernel.OsProcess(os_pid, kernel.start_time(os_pid) or 0)
         box.inhabit(child.os_process)
-        self._adopt(child)
+        self.adopt(child)
         self.context.poller.watch(child.boot_fd, poller.READABLE, lambda _events: self._hear(child))
         if job.timeout is not None:
             self._set_limit(child, job.timeout)
         return child
 
-    def _adopt(self, child: Child) -> None:
+    def _bear(self, child: Child, job: Job) -> Child:
+        """Have a process forked by the zygote, which has newer code than this one."""
+        self.listen(child, child.id)
+        try:
+            self.nursery.bear(child.id, child, {"job": job.to_term(), "id": child.id, "succeeds": False})
+        except OSError:
+            self.close_boot_pipe(child)
+            raise
+        self.children[child.id] = child
+        if job.timeout is not None:
+            self._set_limit(child, job.timeout)
+        return child
+
+    def listen(self, child: Child, number: int) -> None:
+        """Hear what a process says that is not forked here, or not only about its start: through a FIFO."""
+        path = self.directory.handover(number, "said")
+        os.mkfifo(path, 0o600)
+        # for writing too: it must not end when a writer does
+        child.boot_fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        child.words["said"] = path
+        self.context.poller.watch(child.boot_fd, poller.READABLE, lambda _events: self._hear(child))
+
+    def _born(self, child: Child, os_pid: int) -> None:
+        """A zygote's grandchild fell to this process, which is its OS parent now."""
+        self.nursery.is_born(child)
+        child.os_process = kernel.OsProcess(os_pid, kernel.start_time(os_pid) or 0)
+        if child.box is not None:
+            child.box.inhabit(child.os_process)
+        self.adopt(child)
+        if child.words.get("discarded") or (child.box is not None and child.box.flag(boxes.KILL_REQUESTED)):
+            kernel.send_signal(child.pidfd, signal.SIGKILL)
+
+    def never_born(self, child: Child, reason: Any) -> None:
+        """What was to fork a child died before it did."""
+        child.outcome = ["error", reason]
+        self.close_boot_pipe(child)
+        if child.limit is not None:
+            child.limit.cancel()
+        self._bury(child)
+
+    def hear_births(self) -> None:
+        """Before looking who is a stranger here: take in the births that were told already."""
+        for child in self.nursery.unborn():
+            self._hear(child)
+
+    def adopt(self, child: Child) -> None:
+        """Watch a process of which this one is the OS parent."""
         child.pidfd = os.pidfd_open(child.os_process.pid)
         self.children[child.id] = child
         self._by_os_pid[child.os_process.pid] = child
@@ -193,6 +251,7 @@ class Offspring:
         """Read the boot pipe."""
         self._read_boot_pipe(child)
         if child.outcome is not None and child.outcome[0] == "ok":
+            self.close_boot_pipe(child)
             self._on_word(child, child.outcome)
             child.rest()
 
@@ -203,7 +262,7 @@ class Offspring:
             except BlockingIOError:
                 break
             if not data:
-                self._close_boot_pipe(child)
+                self.close_boot_pipe(child)
                 break
             child.boot_data += data
         self._parse_words(child)
@@ -219,29 +278,72 @@ class Offspring:
                 word = self.context.codec.decode(data)
             except CodecError as error:
                 word = ["error", Crash("CodecError", str(error), "")]
-            if word[0] == "limit":
+            if word[0] == "born":
+                self._born(child, word[1])
+            elif child.on_word is not None:
+                child.on_word(word)
+            elif word[0] == "limit":
                 self._set_limit(child, word[1])
             elif child.outcome is None:
                 child.outcome = word
                 if child.limit is not None:
                     child.limit.cancel()
 
-    def _close_boot_pipe(self, child: Child) -> None:
+    def close_boot_pipe(self, child: Child) -> None:
+        """Hear no more of a child than its end."""
         if child.boot_fd >= 0:
             self.context.poller.forget(child.boot_fd)
             os.close(child.boot_fd)
             child.boot_fd = -1
+            if "said" in child.words:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(child.words.pop("said"))
+
+    # -- handover -------------------------------------------------------------------------------------------
+
+    def replace(self, child: Child, successor: Child) -> None:
+        """Make the OS process of `successor` that of `child`; what it was ends without a verdict.
+
+        The box names the new one before the old one hears of it: a watcher that sees the old one end finds it there.
+        """
+        old = Child(-child.os_process.pid, child.pid, None, None)
+        old.words["gone"] = lambda: self._departed(child, old)
+        successor_process = successor.os_process
+        for number in (child.id, successor.id):
+            self.context.poller.forget(self.children.pop(number).pidfd)
+        old.os_process, child.os_process = child.os_process, successor_process
+        for pidfd in (child.pidfd, successor.pidfd):
+            os.close(pidfd)
+        successor.pidfd = -1
+        assert child.box is not None
+        child.box.inhabit(successor_process)
+        self.adopt(old)
+        self.adopt(child)
+        if child.box.flag(boxes.KILL_REQUESTED):
+            # it hit the old one
+            self.kill(child)
+        self.context.poller.at(poller.now() + DEPART_SECONDS, lambda: self._end_orphan(old))
+
+    def _departed(self, child: Child, old: Child) -> None:
+        """The predecessor is reaped. Threads of it that were processes are dead as well."""
+        if child.box is not None and child.box.flag(boxes.THREADS):
+            judge_threads(self.context, old.os_process, "shutdown", besides=child.id)
 
     # -- exit signals ---------------------------------------------------------------------------------------
 
     def send_exit(self, child: Child, reason: Any) -> None:
         """Send an exit signal to a child, and see to it that one that does not trap ends."""
+        self._abort_handover(child.id, reason)
         peer = self.context.peer(child.id)
         if peer is not None and child.id not in self.context.dying:
             # the launcher stops a root in the name of the program that is its parent
             self.context.signal_exit(peer, reason, child.job.parent if child.job is not None else 0)
         if child.box is not None and not child.box.flag(boxes.TRAP_EXIT):
             self.doom(child.id, reason)
+
+    def _abort_handover(self, process_id: int, reason: Any) -> None:
+        if (handover := self.handovers.get(process_id)) is not None:
+            handover.fail(reason)
 
     def doom(self, victim: int, reason: Any) -> None:
         """A child was sent an untrapped exit: kill it if it has not ended in half a second."""
@@ -259,6 +361,7 @@ class Offspring:
 
         if child.box is not None and child.box.flag(boxes.TRAP_EXIT):
             return
+        self._abort_handover(victim, reason)
         child.doom = (reason,)
         self.context.poller.at(poller.now() + DOOM_SECONDS, execute)
 
@@ -281,8 +384,10 @@ class Offspring:
         os.close(child.pidfd)
         child.pidfd = -1
         self._by_os_pid.pop(child.os_process.pid, None)
+        if (handover := self.handovers.get(child.id)) is not None:
+            handover.ended("noproc")
         self._read_boot_pipe(child)
-        self._close_boot_pipe(child)
+        self.close_boot_pipe(child)
         if child.outcome is None and child.box is not None and child.box.flag(boxes.READY):
             # killed between being ready and saying so
             child.outcome = ["ok"]
@@ -294,6 +399,7 @@ class Offspring:
 
     def _take_in_orphans(self, dead: Child) -> None:
         """Look who fell to this process, and end them: what a dead process started must not outlive it."""
+        self.hear_births()
         for os_pid in kernel.children_of(os.getpid()):
             if os_pid in self._by_os_pid:
                 continue
@@ -319,7 +425,7 @@ class Offspring:
 
         dead.heirs.add(process.pid)
         orphan.words["gone"] = gone
-        self._adopt(orphan)
+        self.adopt(orphan)
         if box is None:
             kernel.send_signal(orphan.pidfd, signal.SIGKILL)
         else:

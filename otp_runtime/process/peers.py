@@ -40,6 +40,7 @@ class Peer:
         "linked",
         "monitors",
         "noticed_at",
+        "os_process",
         "outbox",
         "pid",
         "pidfd",
@@ -47,7 +48,7 @@ class Peer:
         "waiters",
     )
 
-    def __init__(self, pid: Pid, box: Box, fd: int, pidfd: int) -> None:
+    def __init__(self, pid: Pid, box: Box, fd: int, pidfd: int, os_process: kernel.OsProcess) -> None:
         """Use `open_peer`."""
         self.pid = pid
         self.id = pid.id
@@ -55,6 +56,7 @@ class Peer:
         self.fd = fd
         self.lane_fd = -1
         self.pidfd = pidfd
+        self.os_process = os_process
         self.policy = box.flag(boxes.OVERFLOW)
         self.limit = box.mailbox_limit
         self.outbox: collections.deque[bytes] = collections.deque()
@@ -119,6 +121,47 @@ class Peer:
         """Say whether the peer has drained more than its mailbox may hold and not handled it yet."""
         return self.box.queued_bytes >= self.limit > 0
 
+    def follow(self) -> bool:
+        """Go over to the OS process that lives in the box now; False when that is the one known already, or dead.
+
+        A handover names the successor in the box before the predecessor ends.
+        """
+        if self.box.flag(boxes.JUDGED) or self.box.identity.os_process == self.os_process:
+            return False
+        found = _open_pidfd(self.box)
+        if found is None:
+            return False
+        with contextlib.suppress(OSError):
+            os.close(self.pidfd)
+        self.pidfd, self.os_process = found
+        return True
+
+    def has_ended(self) -> bool:
+        """Say whether the process has ended, not only handed over."""
+        if not kernel.has_ended(self.pidfd):
+            return False
+        known = self.os_process
+        current = self.box.identity.os_process
+        if current == known or kernel.start_time(current.pid) != current.start:
+            return True
+        return kernel.zombie_status(current.pid) is not None
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the OS process that this is, also while it is being handed over.
+
+        The box is read again behind the signal: it may have named a successor in between, who is then meant too.
+        """
+        known = self.os_process
+        while True:
+            current = self.box.identity.os_process
+            if current == known:
+                kernel.send_signal(self.pidfd, number)
+            elif (pidfd := kernel.open_pidfd(current)) is not None:
+                kernel.send_signal(pidfd, number)
+                os.close(pidfd)
+            if self.box.identity.os_process == current:
+                return
+
     def close(self) -> None:
         """Close what is open."""
         for fd in (self.fd, self.lane_fd, self.pidfd):
@@ -137,10 +180,11 @@ def open_peer(directory: NodeDirectory, pid: Pid) -> Peer | None:
     if box.flag(boxes.JUDGED) or not _is_born(box):
         box.close()
         return None
-    pidfd = kernel.open_pidfd(box.identity.os_process)
-    if pidfd is None:
+    found = _open_pidfd(box)
+    if found is None:
         box.close()
         return None
+    pidfd, os_process = found
     try:
         fd = os.open(directory.mailbox(pid.id), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -150,9 +194,19 @@ def open_peer(directory: NodeDirectory, pid: Pid) -> Peer | None:
         os.close(pidfd)
         box.close()
         return None
-    peer = Peer(pid, box, fd if fd >= 0 else _nowhere(), pidfd)
+    peer = Peer(pid, box, fd if fd >= 0 else _nowhere(), pidfd, os_process)
     peer.is_reachable = fd >= 0
     return peer
+
+
+def _open_pidfd(box: Box) -> tuple[int, kernel.OsProcess] | None:
+    """Open the OS process that lives in a box; None when it is gone, and nobody has taken its place."""
+    process = box.identity.os_process
+    while (pidfd := kernel.open_pidfd(process)) is None:
+        before, process = process, box.identity.os_process
+        if process == before:
+            return None
+    return pidfd, process
 
 
 def _is_born(box: Box) -> bool:

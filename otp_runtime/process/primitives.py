@@ -323,7 +323,7 @@ def alive(pid: Pid) -> bool:
         return False
     if peer.box.flag(boxes.KILL_REQUESTED) or peer.box.flag(boxes.SIGNALLED) or peer.box.flag(boxes.JUDGED):
         return False
-    return not kernel.has_ended(peer.pidfd)
+    return not peer.has_ended()
 
 
 @dataclass(frozen=True, slots=True)

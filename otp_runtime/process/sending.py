@@ -226,7 +226,10 @@ class Sending(abc.ABC):
 
     def _on_death(self, peer: Peer) -> None:
         self.poller.forget(peer.pidfd)
-        # an upgrade hands a process over: the box names the successor before the predecessor ends
+        # a handover: the box names the successor before the predecessor ends
+        if peer.follow():
+            self.poller.watch(peer.pidfd, poller.READABLE, lambda _events: self._on_death(peer))
+            return
         peer.noticed_at = poller.now()
         self.dying[peer.id] = peer
 

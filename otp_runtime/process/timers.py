@@ -11,6 +11,7 @@ Times are monotonic: a clock that is set moves none. A receiver that is busy tak
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -170,10 +171,10 @@ def _arm(timer: Timer, message: Any) -> Timer:
     context = current()
     payload = context.encode_with([wire.SEND, message], message, "message")
     if type(timer.dest) is not Pid and type(timer.dest) is not str:
-        context.arm(timer.key, timer.due, lambda: _send_to_name(context, timer.dest, payload), timer.interval)
+        context.arm(timer.key, timer.due, functools.partial(send_to_name, context, timer.dest, payload), timer.interval)
     elif _is_own(context, timer):
         # read anew each time, so that no two messages share what is in them
-        context.arm(timer.key, timer.due, lambda: context.put(payload, context.codec.decode(payload)), timer.interval)
+        context.arm(timer.key, timer.due, functools.partial(context.put_copy, payload), timer.interval)
     elif type(timer.dest) is Pid:
         peer = local_peer(context, timer.dest)
         if peer is not None:
@@ -184,7 +185,8 @@ def _arm(timer: Timer, message: Any) -> Timer:
     return timer
 
 
-def _send_to_name(context: Context, dest: Any, payload: bytes) -> None:
+def send_to_name(context: Context, dest: Any, payload: bytes) -> None:
+    """Send to whoever has a name now, if there is anybody and room."""
     with contextlib.suppress(CallError, MailboxFull):
         peer = names.find(context, dest, None, wait=False)
         if peer.id == context.id:

@@ -322,16 +322,18 @@ def _encode_key(context: Context, key: Any) -> bytes:
 
 def _register(registry: RegistryRef, key: Any, value: Any, *, named: bool) -> None:
     context = current()
+    # its pid's, not its own: the init of an upgraded server registers what the server has already
+    me = context.pid.id
     index = core.canonical(key)
     key_data = context.codec.encode(key, "key")
-    record = core.put(context.id, key_data, context.codec.encode(value, "value"), named=named)
+    record = core.put(me, key_data, context.codec.encode(value, "value"), named=named)
     while True:
         table = tables.find(registry)
-        partition = table.home(key, context.id)
+        partition = table.home(key, me)
         with contextlib.suppress(TableGone):
             with partition.writing() as entries:
                 left = b"" if table.kind == DUPLICATE else _take_over(context, table, entries, index, key_data)
-                is_first = context.id not in entries.of
+                is_first = me not in entries.of
                 partition.append(left + record)
             if is_first:
                 _tell_keeper(context, partition, "watch")
@@ -348,7 +350,8 @@ def _take_over(context: Context, table: Table, entries: core.Entries, index: Any
     found = core.holder(entries, index, is_dead)
     if found is None:
         return b""
-    if found.is_alive:
+    is_successor = context.pid.id != context.id
+    if found.is_alive and not (is_successor and found.entry.process == context.pid.id):
         raise AlreadyRegistered(found.entry.pid)
     return core.replace(found.entry.process, key, ())
 
@@ -386,7 +389,7 @@ def _tell_keeper(context: Context, partition: Partition, what: str) -> None:
     """Tell who looks after a partition, if there is room: nothing depends on it."""
     peer = context.peer(partition.file.keeper)
     if peer is not None and not peer.outbox:
-        peer.try_write(pipe.whole(context.codec.encode([wire.CAST, (what, context.id)])))
+        peer.try_write(pipe.whole(context.codec.encode([wire.CAST, (what, context.pid.id)])))
 
 
 def _notify(table: Table, head: tuple[str, Any], *more: Any) -> None:

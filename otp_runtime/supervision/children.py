@@ -176,7 +176,9 @@ class Performer:
 
     def _start(self, key: Any, spec: ChildSpec) -> None:
         assert isinstance(spec.start, bytes)
-        preload_for(spec)
+        if not self.offspring.nursery.is_used:
+            preload_for(spec)
+        self.offspring.nursery.note(spec.preload)
         body = spec.start
         if self.extra is not None:
             body = self.context.node.seal(start_with, (self.extra, spec.start), {}, "extra arguments")
@@ -290,7 +292,8 @@ class Performer:
         assert child.job is not None
         body = self.context.codec.encode(data)
         name = data["name"] if isinstance(data["name"], str) else ""
-        job = dataclasses.replace(child.job, mode="supervisor", body=body, label=data["label"], name=name)
+        fresh = self.offspring.nursery.is_used
+        job = dataclasses.replace(child.job, mode="supervisor", body=body, label=data["label"], name=name, fresh=fresh)
         self._fork(key, job)
 
     def _after_death(self, child: Child) -> None:

@@ -43,11 +43,16 @@ def serve(context: Context, boot: Boot, data: dict[str, Any]) -> Any:
             return failed[0]
     specs = tuple(data["specs"])
     preload.preload_dill(f"{context.directory.path}/defs", (spec.start for spec in specs))
-    preload.preload(name for spec in specs for name in spec.preload)
+    if not boot.fresh:
+        preload.preload(name for spec in specs for name in spec.preload)
     decisions: Decisions = dynamic if isinstance(data["flags"], DynamicFlags) else supervision
     state = decisions.initial(data["flags"], specs)
     performer = Performer(context, decisions, state, job_of_children(context), serve)
     performer.extra = data.get("extra")
+    # what this process inherited may be older than an upgrade of its supervisor's children
+    performer.offspring.nursery.is_stale = boot.fresh
+    for spec in specs:
+        performer.offspring.nursery.note(spec.preload)
     performer.feed(core.Begin())
     return _loop(context, boot, performer)
 
@@ -102,6 +107,11 @@ def _system(context: Context, performer: Performer, caller: int, serial: int, re
     how = wire.VALUE
     value: Any = None
     match request:
+        case _ if wire.is_handover(request):
+            from otp_runtime.process import handover
+
+            handover.serve(performer.offspring, caller, serial, request)
+            return
         case ("terminate", reason):
             performer.feed(core.StopRequested(reason))
         case "get_state" | "get_status":

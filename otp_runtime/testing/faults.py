@@ -64,7 +64,7 @@ def sigkill(server: ServerRef, *, timeout: float = TIMEOUT) -> Pid:
     """Send SIGKILL to the OS process of `server`, as the world outside does; give the pid that died. As `crash`."""
     peer = _find(server)
     ref = process.monitor(peer.pid)
-    kernel.send_signal(peer.pidfd, signal.SIGKILL)
+    peer.send_signal(signal.SIGKILL)
     return _await_down(peer.pid, ref, timeout)
 
 
@@ -92,10 +92,10 @@ def freeze(server: ServerRef, *, timeout: float = TIMEOUT) -> Pid:
     It is alive, keeps its name and takes nothing in. `thaw` lets it go on.
     """
     peer = _find(server)
-    kernel.send_signal(peer.pidfd, signal.SIGSTOP)
+    peer.send_signal(signal.SIGSTOP)
     deadline = time.monotonic() + timeout
     while not kernel.is_stopped(peer.box.identity.os_process.pid):
-        if time.monotonic() > deadline or kernel.has_ended(peer.pidfd):
+        if time.monotonic() > deadline or peer.has_ended():
             msg = f"{server!r} was sent SIGSTOP and is not stopped after {timeout:g} s"
             raise AssertionError(msg)
         os.sched_yield()  # only a parent is told of a stop
@@ -105,7 +105,7 @@ def freeze(server: ServerRef, *, timeout: float = TIMEOUT) -> Pid:
 def thaw(server: ServerRef) -> Pid:
     """Let a frozen server go on (SIGCONT); give its pid."""
     peer = _find(server)
-    kernel.send_signal(peer.pidfd, signal.SIGCONT)
+    peer.send_signal(signal.SIGCONT)
     return peer.pid
 
 
