@@ -1,4 +1,4 @@
-"""Commands that act on a process: `call`, `cast`, `stop`, `kill`."""
+"""Commands that act on a process: `call`, `cast`, `stop`, `kill`, `upgrade`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from otp_runtime.behaviours.gen_server import GenServer
 from otp_runtime.cli import output, target
 from otp_runtime.cli.failures import DONE, FAILED, CommandError, NoSuchThing, WrongUsage
 from otp_runtime.core.names import ComingBack
-from otp_runtime.errors import CallError, CodecError, MailboxFull, NoProcess, OtpError, ServerDown
+from otp_runtime.errors import CallError, CodecError, MailboxFull, NoProcess, OtpError, ServerDown, UpgradeFailed
 from otp_runtime.process import names
 from otp_runtime.process import primitives as process
+from otp_runtime.supervision import upgrade as upgrades
 from otp_runtime.terms.pid import Pid
 from otp_runtime.terms.reason import describe
 
@@ -97,6 +98,32 @@ def kill(options: argparse.Namespace) -> int:
     except TimeoutError as error:
         raise CommandError(f"{one.title} <{one.id}> has not ended within {KILL_SECONDS:g} s") from error
     return _ended(options, directory, one, reason)
+
+
+def upgrade(options: argparse.Namespace) -> int:
+    """Upgrade a server, or the servers of a supervisor, to the code on disk."""
+    extra = None if options.extra is None else target.parse_request(options.extra)
+    _directory, view, one = _find(options)
+    pid = Pid(view.name, one.id, view.incarnation)
+    try:
+        upgrades.upgrade(pid, extra=extra, timeout=options.timeout)
+    except NoProcess as error:
+        raise NoSuchThing(str(error)) from error
+    except CodecError as error:
+        raise WrongUsage(str(error)) from error
+    except UpgradeFailed as error:
+        if not options.json:
+            raise CommandError(f"{one.title} <{one.id}>: {error}") from error
+        output.print_json({"name": one.name, "id": one.id, "upgraded": False, "reason": error.reason})
+        return FAILED
+    os_pid = pid.os_pid
+    if options.json:
+        output.print_json({"name": one.name, "id": one.id, "upgraded": True, "os_pid": os_pid})
+    elif one.kind == "supervisor":
+        print(f"the servers of {one.title} <{one.id}> run the code on disk")
+    else:
+        print(f"{one.title} <{one.id}> runs the code on disk: OS pid {one.os_pid} → {os_pid}")
+    return DONE
 
 
 def _find(options: argparse.Namespace) -> tuple[NodeDirectory, NodeView, ProcessView]:

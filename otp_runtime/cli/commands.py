@@ -13,7 +13,7 @@ from otp_runtime.cli.failures import FAILED, CommandError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CHAPTERS: Final = ("counter", "strategies", "crash")
+CHAPTERS: Final = ("counter", "strategies", "crash", "upgrade")
 LEVELS: Final = ("debug", "info", "warning", "error")
 SORT_KEYS: Final = ("id", "name", "memory", "handled", "queued", "started")
 
@@ -64,6 +64,10 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("--config", metavar="FILE", help="settings of applications (TOML); default: OTP_CONFIG")
     run.add_argument("--name", metavar="N", help="the node's name; default: OTP_NODE, else unnamed")
 
+    run.add_argument(
+        "--reload", action="store_true", help="upgrade the tree when a .py file below this directory changes"
+    )
+
     tree = _add(commands, "tree", "otp_runtime.cli.looking:tree", "show the supervision tree")
     _about_a_node(tree)
     ps = _add(commands, "ps", "otp_runtime.cli.looking:ps", "list all processes")
@@ -94,6 +98,10 @@ def make_parser() -> argparse.ArgumentParser:
     _about_a_node(logs)
     logs.add_argument("--level", choices=LEVELS, default="debug", help="the lowest to show; default: all that is sent")
     logs.add_argument("--count", type=_number, metavar="N", help="end after so many reports; default: Ctrl-C")
+
+    upgrade = _add(commands, "upgrade", "otp_runtime.cli.acting:upgrade", "go on with the code that is now on disk")
+    _about_a_process(upgrade, timeout=30.0)
+    upgrade.add_argument("--extra", metavar="TERM", help="what code_change is given: a Python literal or a word")
 
     doctor = _add(commands, "doctor", "otp_runtime.cli.doctor:perform", "check that this machine can run nodes")
     _may_be_json(doctor)

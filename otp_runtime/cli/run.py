@@ -20,6 +20,7 @@ from otp_runtime import application
 from otp_runtime.application.application import Application, is_library
 from otp_runtime.application.config import CONFIG_VARIABLE
 from otp_runtime.cli import output
+from otp_runtime.cli import reloading as reloads
 from otp_runtime.cli.failures import DONE, FAILED, GAVE_UP, CommandError, WrongUsage
 from otp_runtime.core.child_spec import ChildSpec
 from otp_runtime.errors import AlreadyStarted, NoNode, OtpError
@@ -69,6 +70,7 @@ class _Signals:
 def perform(options: argparse.Namespace) -> int:
     """Run an application until it ends or is told to."""
     signals = _Signals()
+    reloader = reloads.Reloader(os.getcwd()) if options.reload else None
     sys.path.insert(0, os.getcwd())
     _configure_logging()
     try:
@@ -76,11 +78,15 @@ def perform(options: argparse.Namespace) -> int:
         _start_node(options.name)
         roots = _start(options.app, options.config)
         _say(_up_line(options.app))
+        if reloader is not None:
+            reloader.start(roots)
         return _wait(roots)
     except _Stop:
         return _shut_down(signals)
     finally:
         with contextlib.suppress(_Stop):
+            if reloader is not None:
+                reloader.stop()
             Node.stop()
 
 

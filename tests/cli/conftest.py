@@ -61,6 +61,7 @@ class Terminal:
 
     def __init__(self, directory):
         self.directory = directory
+        self.here = HERE
         self.environment = {
             **{key: value for key, value in os.environ.items() if key not in {"OTP_NODE", "XDG_RUNTIME_DIR"}},
             "OTP_RUNTIME_DIR": str(directory),
@@ -72,7 +73,7 @@ class Terminal:
         """Run one command to its end."""
         return subprocess.run(
             [sys.executable, "-m", "otp_runtime", *arguments],
-            cwd=HERE,
+            cwd=self.here,
             env={**self.environment, **environment},
             capture_output=True,
             text=True,
@@ -91,7 +92,7 @@ class Terminal:
         """Run an application until the block ends, then as long as it takes to stop it."""
         process = subprocess.Popen(
             [sys.executable, "-m", "otp_runtime", "run", app, *arguments],
-            cwd=HERE,
+            cwd=self.here,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

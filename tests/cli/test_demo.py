@@ -19,7 +19,7 @@ class TestDemo:
         assert "\x1b" not in done.stdout
         assert 3 == terminal.otp("tree").returncode
 
-    @pytest.mark.parametrize("chapter", ["counter", "strategies", "crash"])
+    @pytest.mark.parametrize("chapter", ["counter", "strategies", "crash", "upgrade"])
     def test_one_part(self, terminal, chapter):
         """Each part stands alone."""
         done = terminal.otp("demo", chapter)

@@ -13,6 +13,7 @@ import psutil
 
 from otp_runtime.behaviours.agent import Agent
 from otp_runtime.behaviours.gen_server import GenServer
+from otp_runtime.cli.demo.new_code import hot_upgrade
 from otp_runtime.cli.demo.servers import Counter
 from otp_runtime.cli.demo.story import ClaimFailed, Story, milliseconds
 from otp_runtime.cli.failures import DONE, FAILED
@@ -373,8 +374,9 @@ def _kill_worker() -> None:
 _COUNTER = (a_counter, a_name, an_agent)
 _STRATEGIES = (strategies, restart_types, giving_up)
 PARTS: dict[str | None, tuple[Callable[[Story], None], ...]] = {
-    None: (a_counter, crash, a_name, strategies, restart_types, giving_up, an_agent),
+    None: (a_counter, crash, a_name, strategies, restart_types, giving_up, an_agent, hot_upgrade),
     "counter": _COUNTER,
     "crash": (crash,),
     "strategies": _STRATEGIES,
+    "upgrade": (hot_upgrade,),
 }
