@@ -41,6 +41,8 @@ BUDGETS = {
     "registry-write": Budget(),
     "restart": Budget(1.8, 0.6),
     "start": Budget(2.0, 0.5),
+    "upgrade-pause": Budget(),
+    "recycle-pause": Budget(),
     "memory": Budget(3.0, 1.6),
     "many": Budget(10.0, 4.0),
     "idle": Budget(1.0, 0.1),

@@ -8,13 +8,15 @@ import os
 import signal
 import statistics
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from otp_runtime import GenServer, Registry, ServerDown, Supervisor
+from otp_runtime import GenServer, Registry, ServerDown, Supervisor, upgrade
+from otp_runtime.supervision.upgrade import recycle
 from scripts.bench.floor import REQUEST, Forks, OneWay, PingPong
 from scripts.bench.server import Echo
 
@@ -28,6 +30,7 @@ NAME = "bench_echo"
 RESTARTED = "bench_restarted"
 REGISTRY = "bench_registry"
 ENTRIES = 1_000
+UPGRADED = "bench_upgraded"
 REST_SECONDS = 0.004
 IDLE_SECONDS = 2.0
 WARM_UP = 20
@@ -79,6 +82,12 @@ class Rig:
         for number in range(ENTRIES):
             Registry.register(REGISTRY, f"key {number}", number)
         return REGISTRY
+
+    @functools.cached_property
+    def upgraded(self) -> Pid:
+        """A supervisor of its own: after an upgrade it forks from elsewhere."""
+        children = [Echo.child_spec(name=UPGRADED)]
+        return self._stack.enter_context(Supervisor.start_link(children, strategy="one_for_one"))
 
     @functools.cached_property
     def link(self) -> str:
@@ -255,6 +264,24 @@ def _start(rig: Rig) -> Round:
     return rig.in_turns(ours, lambda: [rig.forks.once()[0] * 1000])
 
 
+def _pause(rig: Rig, hand_over: Callable[[], None]) -> Round:
+    """Give the longest that one call took, of a caller that called without pause while the server changed hands."""
+    _ = rig.upgraded
+
+    def ours() -> Samples:
+        thread = threading.Thread(target=hand_over)
+        longest = 0.0
+        thread.start()
+        while thread.is_alive():
+            started = time.perf_counter()
+            GenServer.call(UPGRADED, REQUEST)
+            longest = max(longest, time.perf_counter() - started)
+        thread.join()
+        return [longest * 1000]
+
+    return rig.in_turns(ours, lambda: [sum(rig.forks.once()) * 1000])
+
+
 def _memory(_rig: Rig) -> Round:
     with Echo.start_link() as server:
         GenServer.call(server, REQUEST)
@@ -332,6 +359,20 @@ MEASURES = (
     Measure("registry-write", "register a key and unregister it", "us", _registry_register),
     Measure("restart", "kill -9 to a fresh answer (floor: fork + reap)", "ms", _restart, repeat=4),
     Measure("start", "start one more server (floor: fork)", "ms", _start, repeat=4),
+    Measure(
+        "upgrade-pause",
+        "upgrade: the longest call of a caller without pause (floor: fork + reap)",
+        "ms",
+        lambda rig: _pause(rig, lambda: upgrade(UPGRADED)),
+        every=2,
+    ),
+    Measure(
+        "recycle-pause",
+        "the same without new code",
+        "ms",
+        lambda rig: _pause(rig, lambda: recycle(UPGRADED)),
+        every=2,
+    ),
     Measure("memory", "unique memory of an idle server", "MB", _memory, every=8),
     Measure("many", "100 servers started, called, stopped: each", "ms", _many, every=8),
     Measure("idle", "CPU of an idle node of 100 servers", "%", _idle, every=16),
