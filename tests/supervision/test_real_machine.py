@@ -103,6 +103,8 @@ class RealSupervisors(RuleBasedStateMachine):
         self.seen = {}  # pid -> OS pid, of all that ever was
         self.path = None
         self.boots = iter(())
+        self.is_as_predicted = True
+        self.once = {}  # temporary children of the root: id -> where in the log their only start is
 
     # --- a tree begins ---
 
@@ -122,6 +124,7 @@ class RealSupervisors(RuleBasedStateMachine):
         for id, each in moods.items():
             self.set_moods(id, each)
         self.worlds = [World(tree, moods)]
+        self.once = {plan.id: 0 for plan in tree.children if plan.restart == "temporary"}
         children = [self.child_spec(plan) for plan in tree.children]
         try:
             self.root = Supervisor.start_link(children, name="root", **flags(tree))
@@ -228,6 +231,10 @@ class RealSupervisors(RuleBasedStateMachine):
             return
         self.set_moods(id, moods)
         spec = self.child_spec(plan)
+        if name == "root" and self.worlds[0].root.pid_of(id) is None:
+            self.once.pop(id, None)
+            if plan.restart == "temporary":
+                self.once[id] = len(self.log())
         self.ask(name, StartChildRequest(plan.spec()), lambda: Supervisor.start_child(self.whereis(name), spec))
 
     def address(self, pick, *more):
@@ -242,7 +249,17 @@ class RealSupervisors(RuleBasedStateMachine):
         """Now and then."""
         if really or not self.is_up():
             return
+        self.stop(reason)
+
+    def stop(self, reason):
+        """Whatever the core says: those that stop do so last started first."""
+        children = [child.id for child in Supervisor.which_children(self.root) if child.type == "worker"]
+        before = len(self.log())
         GenServer.stop(self.root, reason)
+        stopped = [line.split()[1] for line in self.log()[before:]]
+        in_order = [id for id in children if id in stopped]
+
+        assert in_order == [id for id in stopped if id in children]
         self.predict(lambda world: world.stop_supervisor("root", reason))
 
     # --- prediction and comparison ---
@@ -265,11 +282,13 @@ class RealSupervisors(RuleBasedStateMachine):
             answer = error
         expected = [world.supervisors()[name].ask(request) for world in self.worlds]
         self.worlds = [world for world, each in zip(self.worlds, expected, strict=True) if is_answer(each, answer)]
+        self.is_as_predicted = bool(self.worlds)
         assert self.worlds, f"{request!r}: expected {expected}, got {answer!r}"
         self.compare()
 
     def compare(self):
         """Wait until the tree is what one of the predictions says."""
+        self.is_as_predicted = False
         deadline = time.monotonic() + REST_SECONDS
         predicted = [world.shown() for world in self.worlds]
         while (observed := self.observe()) is None or observed not in predicted:
@@ -279,8 +298,11 @@ class RealSupervisors(RuleBasedStateMachine):
         # a tree at rest stays as it is
         assert observed == self.observe()
         self.worlds = distinct(world for world, shown in zip(self.worlds, predicted, strict=True) if shown == observed)
+        for id, since in self.once.items():
+            assert self.log()[since:].count(f"start {id}") <= 1, f"{id} is temporary"
         if self.worlds[0].root.ended is not None:
             self.check_end()
+        self.is_as_predicted = True
 
     last = None
 
@@ -349,10 +371,11 @@ class RealSupervisors(RuleBasedStateMachine):
         process.flush()
 
     def teardown(self):
-        """Whatever it is like, it can be stopped, last started first."""
-        if self.root is not None and self.worlds:
+        """Whatever it is like, it can be stopped."""
+        if self.root is not None and self.is_as_predicted:
+            self.stop("shutdown")
+        elif self.root is not None:
             GenServer.stop(self.root, "shutdown", missing_ok=True)
-            self.predict(lambda world: world.stop_supervisor("root", "shutdown"))
 
 
 def flags(tree):
