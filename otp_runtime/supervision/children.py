@@ -327,9 +327,9 @@ class Performer:
         """Tell `debugger` of every event from now on; None: tell nobody."""
         self.debugger = debugger
 
-    def shown_state(self) -> dict[Any, Any]:
-        """Say which process each child has."""
-        return {child_id: pid for child_id, pid, _type in self.core.children_of(self.state)}
+    def shown_state(self) -> list[tuple[Any, Any]]:
+        """Say which process each child has; of a dynamic supervisor several may have one id."""
+        return [(child_id, pid) for child_id, pid, _type in self.core.children_of(self.state)]
 
     # -- reports --------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from otp_runtime.core.supervisor_messages import (
     Ok,
     Release,
     Report,
+    Resumed,
     Retry,
     RetryDue,
     SendExit,
@@ -32,6 +33,7 @@ from otp_runtime.core.supervisor_messages import (
     Started,
     Stop,
     StopRequested,
+    Suspend,
     TerminateChild,
     WhichChildren,
 )
@@ -413,3 +415,39 @@ class TestFlags:
             check_dynamic_flags(DynamicFlags(**{field: value}))
 
         assert (field, value) == (error.value.field, error.value.value)
+
+
+class TestSuspend:
+    def test_deaths_and_requests_wait_in_order(self):
+        """Until resumed, once, however often suspended; a dead child is coming back."""
+        top = Driver()
+        pid = top.add()
+        assert Ok() == top.ask(Suspend())
+        top.feed(ChildExited(pid, "boom"))
+        assert () == top.actions
+        assert is_coming_back(top.state, pid)
+        assert top.ask(CountChildren()) is None
+
+        top.feed(Resumed())
+        assert [pid] == [one.id for one in top.of(StartChild)]
+
+    def test_what_had_begun_is_finished_first(self):
+        """Suspending waits like any other request."""
+        top = Driver()
+        top.ask(StartChildRequest(child("a")))
+        assert top.ask(Suspend()) is None
+        top.started()
+
+        assert [Ok] == [type(one.result) for one in top.of(Answer) if one.result == Ok()]
+        assert top.state.suspended
+
+    def test_a_stop_is_obeyed(self):
+        """Also with a death that nobody has handled."""
+        top = Driver()
+        dead, living = top.add(), top.add()
+        top.ask(Suspend())
+        top.feed(ChildExited(dead, "boom"))
+        top.feed(StopRequested("shutdown"))
+        top.feed(ChildExited(living, "shutdown"))
+
+        assert [Stop("shutdown")] == top.of(Stop)

@@ -363,3 +363,24 @@ class TestStrangers:
             GenServer.call(top, request_)
 
         assert [] == pids(top)
+
+
+class TestSystem:
+    def test_suspended_it_restarts_nothing(self, top, record):
+        """Until resumed."""
+        DynamicSupervisor.start_child(top, record.spec("a"))
+        system.suspend(top)
+        first = sigkill("a")
+        assert ("suspended", 1) == tuple(system.get_status(top)[key] for key in ("status", "queued"))
+        system.resume(top)
+
+        assert wait_restarted("a", after=first) != first
+
+    def test_its_events(self, top, record):
+        """As of any supervisor."""
+        system.log(top, True)
+        pid = DynamicSupervisor.start_child(top, record.spec("a"))
+        events = system.log(top, "get")
+
+        assert ["in", "noreply", "out"] == [event[0] for event in events]
+        assert ("noreply", [("a", pid)]) in events

@@ -669,8 +669,8 @@ class TestSystem:
             words = [(event[0], event[-1]) for event in system.log(top, "get")]
 
         assert ("in", Exit(old, Signalled("SIGKILL"))) in words
-        assert ("noreply", {"a": new}) in words
-        assert ("out", {"a": old}) == words[1]
+        assert ("noreply", [("a", new)]) in words
+        assert ("out", [("a", old)]) == words[1]
 
     def test_statistics(self, record):
         """Count its requests."""
