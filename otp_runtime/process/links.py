@@ -1,9 +1,10 @@
 """A link that breaks interrupts: the end of a linked process reaches one that is busy with its own code.
 
 A process that waits sees a death by the pidfd in its poller. One that computes looks at no poller, so the kernel has to
-knock: a process with a link holds the other's mailbox open for writing anyway, and with `O_ASYNC` on that descriptor a
+knock: a process with a link holds the other's control lane open for writing, and with `O_ASYNC` on that descriptor a
 FIFO signals its writers when its last reader goes (the kernel's pipe_release), and that reader is the linked process.
-Its mailbox closes a little before it is a zombie, and the verdict comes a little after.
+Its lane closes a little before it is a zombie, and the verdict comes a little after. The lane and not the mailbox: a
+FIFO signals its writers at every read as well, and a lane is read once in a while, a mailbox with every message.
 
 What cannot be interrupted is ended by the OS parent, as with any exit signal. Only C code that never lets Python run
 its signal handlers hears of nothing until it returns: nobody but the process itself knows whom it is linked to. What
@@ -37,10 +38,11 @@ def hold(context: Context, peer: Peer) -> None:
     if context.is_program or peer.id == context.box.identity.reaper:
         return
     with contextlib.suppress(OSError):
-        fcntl.fcntl(peer.fd, kernel.F_SETSIG, int(kernel.LANE_SIGNAL))
+        lane = peer.open_lane(context.directory)
+        fcntl.fcntl(lane, kernel.F_SETSIG, int(kernel.LANE_SIGNAL))
         # the main thread's id is the process's
-        fcntl.fcntl(peer.fd, kernel.F_SETOWN_EX, struct.pack("ii", kernel.F_OWNER_TID, os.getpid()))
-        fcntl.fcntl(peer.fd, fcntl.F_SETFL, fcntl.fcntl(peer.fd, fcntl.F_GETFL) | os.O_ASYNC)
+        fcntl.fcntl(lane, kernel.F_SETOWN_EX, struct.pack("ii", kernel.F_OWNER_TID, os.getpid()))
+        fcntl.fcntl(lane, fcntl.F_SETFL, fcntl.fcntl(lane, fcntl.F_GETFL) | os.O_ASYNC)
     # it may have gone before the kernel was asked to knock
     heed(context)
 
@@ -68,9 +70,11 @@ def heed(context: Context, *, may_read: bool = False) -> None:
 
 
 def _has_no_reader(peer: Peer) -> bool:
+    if peer.lane_fd < 0:
+        return True
     poll = select.poll()
-    poll.register(peer.fd, 0)
-    return not peer.is_reachable or any(events & select.POLLERR for _fd, events in poll.poll(0))
+    poll.register(peer.lane_fd, 0)
+    return any(events & select.POLLERR for _fd, events in poll.poll(0))
 
 
 def _ends(peer: Peer) -> bool:

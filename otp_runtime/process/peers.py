@@ -106,16 +106,17 @@ class Peer:
 
     def write_lane(self, directory: NodeDirectory, frame: bytes) -> bool:
         """Write to the control lane, which wakes the peer at once; False when it cannot be reached."""
-        if self.lane_fd < 0:
-            try:
-                self.lane_fd = os.open(directory.lane(self.id), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            except OSError:
-                return False
         try:
-            os.write(self.lane_fd, frame)
+            os.write(self.open_lane(directory), frame)
         except OSError:
             return False
         return True
+
+    def open_lane(self, directory: NodeDirectory) -> int:
+        """Give the descriptor of the control lane, open for writing; raises OSError when nobody reads it any more."""
+        if self.lane_fd < 0:
+            self.lane_fd = os.open(directory.lane(self.id), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return self.lane_fd
 
     def is_full(self) -> bool:
         """Say whether the peer has drained more than its mailbox may hold and not handled it yet."""
