@@ -407,8 +407,20 @@ class Offspring:
             if start is None:
                 continue
             process = kernel.OsProcess(os_pid, start)
-            box = self._box_of(process) if dead.box is None or dead.box.kind != boxes.KIND_SERVER else None
+            box = self._box_of(process)
+            if box is not None and self._is_anothers(box.identity.reaper, dead):
+                box.close()
+                continue
             self._take_in(dead, process, box)
+
+    def _is_anothers(self, reaper: int, dead: Child) -> bool:
+        """Say whether an orphan, of OS parent `reaper`, is left by a child that is dead too and will be reaped next."""
+        child = self.children.get(reaper)
+        while child is None and reaper > LAUNCHER_ID and (box := Box.open(self.directory.box(reaper))) is not None:
+            reaper = box.identity.reaper
+            box.close()
+            child = self.children.get(reaper)
+        return child is not None and child is not dead and child.pidfd >= 0
 
     def _take_in(self, dead: Child, process: kernel.OsProcess, box: Box | None) -> None:
         process_id = box.identity.id if box is not None else -process.pid
@@ -572,12 +584,18 @@ class Offspring:
         self._keep(child.id)
 
     def _inherit_kept(self, supervisor: int) -> None:
-        """Take over the boxes of the dead that a supervisor kept: they too are forgotten some time."""
+        """Take over the boxes of the dead that a supervisor kept: they too are forgotten some time.
+
+        One without a verdict is of a child that it had not quite started, or that it reaped and did not come to judge.
+        """
         for process_id in self.directory.process_ids():
             box = Box.open(self.directory.box(process_id))
             if box is None:
                 continue
-            if box.identity.reaper == supervisor and box.flag(boxes.JUDGED):
+            if box.identity.reaper == supervisor:
+                if not box.flag(boxes.JUDGED):
+                    self.directory.forget_mailbox(process_id)
+                    box.judge(self.context.codec.encode("killed"), f"{self.directory.box(process_id)}.verdict")
                 self._keep(process_id)
             box.close()
 

@@ -1,6 +1,8 @@
 """Supervisors: the order of starts and stops, strategies, restart types, intensity, shutdown."""
 
 import os
+import select
+import signal
 
 import pytest
 
@@ -23,7 +25,7 @@ from otp_runtime import (
 from otp_runtime.behaviours import gen
 from otp_runtime.core import supervision as core
 from otp_runtime.errors import CallbackFailed, NotSuspended, UpgradeFailed
-from otp_runtime.testing import assert_receive, freeze, sigkill, wait_restarted
+from otp_runtime.testing import assert_receive, freeze, sigkill, thaw, wait_restarted
 from tests.supervision import children
 from tests.supervision.children import Plain, Recorder, Stubborn
 from tests.supervision.watching import end, pids, restart, shown
@@ -536,6 +538,33 @@ class TestNesting:
 
             assert GenServer.call("a", "ready?")
         assert pids("middle", "inner", "a") == [None] * 3
+
+
+class TestOrphans:
+    def test_of_a_supervisor_that_died_with_a_sibling(self, record):
+        """They are judged as its children, also when the death of the sibling is looked at first."""
+        inner = Supervisor.child_spec([record.spec("x", Plain)], strategy="one_for_one", name="inner")
+        with start(record, record.spec("a", Plain), inner) as top:
+            sibling, supervisor, orphan = pids("a", "inner", "x")
+            process.monitor(orphan)
+            freeze(top)
+            kill_and_see_dead(sibling)
+            kill_and_see_dead(supervisor)
+            thaw(top)
+            wait_restarted("x", after=orphan)
+            reason = assert_receive(Down, 5.0).reason
+
+            assert (reason, orphan in process.list()) == ("killed", False)
+
+
+def kill_and_see_dead(pid):
+    """Kill the OS process of `pid`, and wait until it is a zombie."""
+    pidfd = os.pidfd_open(pid.os_pid)
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        assert select.select([pidfd], [], [], 5.0)[0]
+    finally:
+        os.close(pidfd)
 
 
 class TestAutoShutdown:
