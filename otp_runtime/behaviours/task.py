@@ -167,7 +167,7 @@ class Task(Generic[V]):
         `timeout` is for all together. The first that ends without a value raises at once, as in `await_`; the results
         of the others are given up then, and after `CallTimeout`. EX: Task.await_many/2.
         """
-        wanted = list(tasks)
+        wanted = _listed(tasks, "Task.await_many")
         started = poller.now()
         deadline = deadline_of(timeout, started)
         if not wanted:
@@ -216,7 +216,7 @@ class Task(Generic[V]):
         the wait is over: "nothing", "ignore" (as `Task.ignore`) or "kill_task" (as `shutdown(task, "brutal_kill")`).
         EX: Task.yield_many/2.
         """
-        wanted = list(tasks)
+        wanted = _listed(tasks, "Task.yield_many")
         deadline = deadline_of(timeout, poller.now())
         _check_one_of("on_timeout", on_timeout, ("nothing", "ignore", "kill_task"))
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
@@ -375,6 +375,13 @@ def _start_alone(fun: Callable[..., Any], args: tuple[Any, ...], *, link: bool) 
     label = f"Task {task_body.label_of(fun)}"
     pid: Pid = start_job("plain", task_body.run_alone, (current().id, fun, *args), {}, label=label, link=link)
     return pid
+
+
+def _listed(tasks: Iterable[Task[T]], what: str) -> list[Task[T]]:
+    if isinstance(tasks, Task):
+        msg = f"{what} needs several tasks, and got one, {tasks!r}: put it into a list"
+        raise TypeError(msg)
+    return list(tasks)
 
 
 def _own_all(tasks: list[Task[Any]], what: str) -> Context:

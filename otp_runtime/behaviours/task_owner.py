@@ -73,8 +73,11 @@ def watch(context: Context, ref: Ref, pid: Pid, slot: Slot) -> None:
 
 
 def own(task: Task[Any], what: str) -> Context:
-    """Give the process that runs here, which must be the task's owner. Raises ValueError."""
+    """Give the process that runs here, which must be the task's owner. Raises ValueError; TypeError for no task."""
     context = current()
+    if not hasattr(task, "owner"):
+        msg = f"{what} needs what Task.async_ gave, a Task, and got {task!r}"
+        raise TypeError(msg)
     if task.owner != context.pid:
         msg = (
             f"{what}: {task!r} belongs to {task.owner!r}, which started it, and was asked for by {context.pid!r}; "

@@ -301,6 +301,26 @@ class TestAwait:
         assert process.flush() == ["before", "from the task", "after"]
 
 
+class TestNoTask:
+    """What is not a task is named as such, before anything is waited for."""
+
+    @pytest.mark.parametrize("wait", [Task.await_, Task.yield_, Task.shutdown, Task.ignore])
+    @pytest.mark.parametrize("given", [None, "task"])
+    def test_one(self, me, wait, given):
+        with pytest.raises(TypeError, match=r"needs what Task.async_ gave, a Task, and got"):
+            wait(given)
+
+    @pytest.mark.parametrize("wait", [Task.await_many, Task.yield_many])
+    def test_among_several(self, me, wait):
+        with pytest.raises(TypeError, match=r"needs what Task.async_ gave, a Task, and got 1"):
+            wait([1, 2])
+
+    @pytest.mark.parametrize("wait", [Task.await_many, Task.yield_many])
+    def test_one_instead_of_several(self, me, wait):
+        with pytest.raises(TypeError, match="put it into a list"):
+            wait(Task.completed(0))
+
+
 class TestBigResults:
     @pytest.mark.slow
     @pytest.mark.parametrize("size", [200_000, 3_000_000])
