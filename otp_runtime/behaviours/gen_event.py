@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
 
 from otp_runtime.behaviours import gen
-from otp_runtime.behaviours.gen_server import GenServer, Options, SpecOptions
+from otp_runtime.behaviours.gen_server import GenServer, Options, SpecOptions, check_constructor
 from otp_runtime.process import ending
 from otp_runtime.process import primitives as process
 
@@ -66,6 +66,7 @@ class EventHandler:
                     "and run one after the other: write `def`, and cast what may take long to a server"
                 )
                 raise TypeError(msg)
+        check_constructor(cls, "add_handler(manager, handler, arg)")
 
     def init(self, arg: Any, /) -> Any | Ok[Any] | Stop[Any]:
         """Give the first state, or `Ok(state, hibernate=True)`; `Stop(reason)` refuses. Default: `arg`.

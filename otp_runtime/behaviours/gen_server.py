@@ -117,12 +117,7 @@ class GenServer(Generic[S]):
             if inspect.isfunction(cls.__dict__.get(name)):
                 msg = f"{cls.__qualname__}.{name} is a setting of the class, not a method: write {name} = …"
                 raise TypeError(msg)
-        if "__init__" in cls.__dict__ and _required_parameters(cls):
-            msg = (
-                f"{cls.__qualname__}.__init__ has required parameters, but the library makes the object: "
-                "take them in init(self, arg) and give them to start_link(arg)"
-            )
-            raise TypeError(msg)
+        check_constructor(cls, "start_link(arg)")
         if cls._has_typed_methods:
             from otp_runtime.behaviours import typed_dispatch
 
@@ -364,6 +359,16 @@ class GenServer(Generic[S]):
     def abcast(nodes: Iterable[str] | None, name: str, request: Any, timeout: float | None = 5.0) -> None:
         """Cast to `name` on each of `nodes` (None: all connected)."""
         gen.abcast(nodes, name, request, timeout)
+
+
+def check_constructor(cls: type, start: str) -> None:
+    """Refuse a class whose `__init__` needs what the library, which makes the object, does not have."""
+    if "__init__" in cls.__dict__ and _required_parameters(cls):
+        msg = (
+            f"{cls.__qualname__}.__init__ has required parameters, but the library makes the object: "
+            f"take them in init(self, arg) and give them to {start}"
+        )
+        raise TypeError(msg)
 
 
 def _required_parameters(cls: type) -> bool:

@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack
 
 from otp_runtime.behaviours import gen
-from otp_runtime.behaviours.gen_server import RESERVED, GenServer, Options, SpecOptions
+from otp_runtime.behaviours.gen_server import RESERVED, GenServer, Options, SpecOptions, check_constructor
 from otp_runtime.process import primitives as process
 from otp_runtime.process import starting
 
@@ -79,6 +79,7 @@ class GenStateMachine:
             if inspect.isfunction(cls.__dict__.get(name)):
                 msg = f"{cls.__qualname__}.{name} is a setting of the class, not a method: write {name} = …. {advice}"
                 raise TypeError(msg)
+        check_constructor(cls, "start_link(arg)")
         if cls.callback_mode not in CALLBACK_MODES:
             allowed = " or ".join(map(repr, CALLBACK_MODES))
             msg = f"{cls.__qualname__}.callback_mode is {cls.callback_mode!r}; allowed: {allowed}"

@@ -130,6 +130,11 @@ class TestAdd:
         with pytest.raises(TypeError, match="a handler is a subclass of EventHandler"):
             GenEvent.add_handler(manager, handler)
 
+    def test_a_constructor_with_parameters(self):
+        """Is refused: the manager makes the object, and has none to give."""
+        with pytest.raises(TypeError, match=r"give them to add_handler\(manager, handler, arg\)"):
+            type("Wrong", (EventHandler,), {"__init__": lambda self, size: None})
+
     def test_async_callbacks(self):
         """Are refused: the handlers share one process."""
 

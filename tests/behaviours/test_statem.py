@@ -162,6 +162,11 @@ class TestClass:
         with pytest.raises(TypeError, match="is a setting of the class"):
             type("Wrong", (GenStateMachine,), {name: machines.boom})
 
+    def test_a_constructor_with_parameters(self):
+        """The library makes the object, and has none to give."""
+        with pytest.raises(TypeError, match=r"take them in init\(self, arg\)"):
+            type("Wrong", (GenStateMachine,), {"__init__": lambda self, size: None})
+
     def test_either_states_or_handle_event(self):
         with pytest.raises(TypeError, match="remove one of both"):
             type("Wrong", (GenStateMachine,), {"callback_mode": "state_functions", "handle_event": machines.boom})
