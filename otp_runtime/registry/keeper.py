@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from otp_runtime.behaviours import gen
@@ -19,7 +20,7 @@ from otp_runtime.registry.table import DUPLICATE, UNIQUE
 from otp_runtime.terms.events import Down
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Hashable
 
     from otp_runtime.behaviours.gen import Client
     from otp_runtime.core.child_spec import ChildSpec
@@ -143,5 +144,8 @@ def check_listeners(listeners: Iterable[str]) -> list[str]:
     """Check that listeners are local names."""
     if isinstance(listeners, str):
         msg = f"listeners are a list of local names; write listeners=[{listeners!r}]"
+        raise TypeError(msg)
+    if not isinstance(listeners, Iterable):
+        msg = f"listeners are a list of local names, not {listeners!r}"
         raise TypeError(msg)
     return [check_name(listener) for listener in listeners]

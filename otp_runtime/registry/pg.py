@@ -17,6 +17,7 @@ A scope that dies takes its groups along; a restarted one begins empty, as in OT
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, overload
 
@@ -34,7 +35,6 @@ from otp_runtime.terms.events import Down
 from otp_runtime.terms.pid import Pid, Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import TypeAlias
 
     from otp_runtime.behaviours.gen import Client
@@ -234,6 +234,9 @@ def _hashable(group: Any) -> Any:
 
 
 def _local(pids: Any) -> list[Pid]:
+    if isinstance(pids, str | bytes) or not isinstance(pids, Iterable | Pid):
+        msg = f"members of a group are a pid, or a list of them, not {pids!r}"
+        raise TypeError(msg)
     found = [pids] if isinstance(pids, Pid) else list(pids)
     here = current().node
     for pid in found:

@@ -152,7 +152,8 @@ class Registry:
             return core.replace(context.id, data, left) if removed else b""
 
         _change(registry, key, change)
-        if removed and not left:
+        # as in Elixir also when there was nothing to remove, as by `unregister`
+        if not left:
             _notify(tables.find(registry), ("unregister", key))
 
     @staticmethod
@@ -162,6 +163,7 @@ class Registry:
         None when the caller does not have the key. `fun` runs here. Raises ValueError for a duplicate registry, whose
         keys may have many values. EX: Registry.update_value/3.
         """
+        _check_function(fun, "update_value", "fun(value)")
         table = tables.find(registry)
         _refuse_duplicate(table, "update_value")
         context = current()
@@ -220,6 +222,7 @@ class Registry:
 
         One that raises AttributeError, TypeError or LookupError does not fit, as in a pattern.
         """
+        _check_function(predicate, "select", "predicate(key, pid, value)")
         fits = compile_pattern(lambda entry: predicate(*entry))
         found = tables.find(registry).all_living()
         return [one for one in ((entry.key, *entry.read()) for entry in found) if fits(one)]
@@ -232,6 +235,7 @@ class Registry:
     @staticmethod
     def dispatch(registry: RegistryRef, key: Any, fun: Callable[[list[tuple[Pid, Any]]], object]) -> None:
         """Call `fun(entries)` here, with all `(pid, value)` under `key`; not at all when there are none."""
+        _check_function(fun, "dispatch", "fun(entries)")
         entries = Registry.lookup(registry, key)
         if entries:
             fun(entries)
@@ -245,6 +249,7 @@ class Registry:
         process that asks again for what it holds waits for ever. The process of a partition keeps it: when that is
         killed, who waits gets `ServerDown`, and its successor knows of no holders. EX: Registry.lock/3.
         """
+        _check_function(fun, "lock", "fun()")
         core.canonical(key)
         context = current()
         locker = context.pid_of(tables.find(registry).home_of(key).file.keeper)
@@ -412,6 +417,12 @@ def _refuse_duplicate(table: Table, what: str) -> None:
     if table.kind == DUPLICATE:
         msg = f"{what} needs a registry with unique keys, and {table.name!r} has duplicate ones"
         raise ValueError(msg)
+
+
+def _check_function(fun: Any, what: str, shape: str) -> None:
+    if not callable(fun):
+        msg = f"Registry.{what} calls {shape}, and {fun!r} is no function"
+        raise TypeError(msg)
 
 
 def _of_via(key: Any) -> tuple[Any, Any, Any]:

@@ -123,7 +123,7 @@ class TestJoin:
     def test_no_pid(self, scope, wrong):
         """Is an error of the caller's."""
         for ask in (pg.join, pg.leave):
-            with pytest.raises(TypeError):
+            with pytest.raises(TypeError, match="members of a group are"):
                 ask("g", wrong)
 
         assert [] == pg.which_groups()

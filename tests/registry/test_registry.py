@@ -69,6 +69,7 @@ class TestStart:
             ({"partitions": True}, "1 to 64"),
             ({"listeners": "log"}, "list"),
             ({"listeners": [7]}, "name"),
+            ({"listeners": 7}, "list of local names"),
         ],
     )
     @pytest.mark.parametrize("start", [Registry.start_link, Registry.child_spec])
@@ -301,6 +302,19 @@ class TestMatch:
         assert 5 == Registry.count_select(duplicate, lambda _key, pid, _value: pid == me)
 
 
+class TestNoFunction:
+    """What is given where a function is called is refused, and not taken for one that fits nothing."""
+
+    def test_select(self, unique):
+        with pytest.raises(TypeError, match=r"Registry.select calls predicate\(key, pid, value\)"):
+            Registry.select(unique, "k")
+
+    @pytest.mark.parametrize("name", ["dispatch", "update_value", "lock"])
+    def test_for_a_key_that_nobody_has(self, unique, name):
+        with pytest.raises(TypeError, match=f"Registry.{name} calls fun"):
+            getattr(Registry, name)(unique, "never", 7)
+
+
 class TestMeta:
     def test_kept(self, unique):
         """With the registry, by any key; the default where there is nothing."""
@@ -354,6 +368,13 @@ class TestListeners:
         Registry.unregister_match("heard", "k", 2)
 
         assert ([], [("unregister", "heard", "k", me)]) == (first, heard())
+
+    def test_unregister_what_never_was(self, heard, me):
+        """Is heard of all the same, as in Elixir."""
+        Registry.unregister("heard", "k")
+        Registry.unregister_match("heard", "l", 1)
+
+        assert [("unregister", "heard", "k", me), ("unregister", "heard", "l", me)] == heard()
 
     def test_hear_nothing_of_deaths(self, heard):
         """Monitor who interests you."""
