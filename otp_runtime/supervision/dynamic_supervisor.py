@@ -53,6 +53,7 @@ class Flags(TypedDict, total=False):
     max_children: int | None
     max_restarts: int
     max_seconds: float
+    auto_shutdown: Literal["never"]
     extra_arguments: tuple[Any, ...]
 
 
@@ -73,10 +74,10 @@ class DynamicSupervisor:
         """Start a dynamic supervisor linked to the caller; it has no children yet.
 
         On `DynamicSupervisor` itself only flags: `max_children` (default None: no limit), `max_restarts` (3),
-        `max_seconds` (5), `strategy` (only "one_for_one"), `extra_arguments` (a tuple, which each start function gets
-        in front of its own arguments, at each restart too). On a subclass with `init`: its argument. Raises
-        `BadSupervisorFlags` in the caller, before anything starts; `AlreadyStarted`; `InitFailed`. EX:
-        DynamicSupervisor.start_link/1,3.
+        `max_seconds` (5), `strategy` (only "one_for_one"), `auto_shutdown` (only "never"), `extra_arguments` (a tuple,
+        which each start function gets in front of its own arguments, at each restart too). On a subclass with `init`:
+        its argument. Raises `BadSupervisorFlags` in the caller, before anything starts; `AlreadyStarted`; `InitFailed`.
+        EX: DynamicSupervisor.start_link/1,3.
         """
         return cls._start(arg, name, dict(flags), link=True)
 
@@ -125,10 +126,13 @@ class DynamicSupervisor:
         max_children: int | None = None,
         max_restarts: int = 3,
         max_seconds: float = 5,
+        auto_shutdown: Literal["never"] = "never",
         extra_arguments: tuple[Any, ...] = (),
     ) -> DynamicSupervisorSpec:
         """Check flags and give them as the value that `init` returns. Raises `BadSupervisorFlags`."""
         flags = DynamicFlags(max_restarts, max_seconds, max_children, strategy)
+        if auto_shutdown != "never":
+            raise BadSupervisorFlags("auto_shutdown", auto_shutdown, "'never': no dynamic child is significant")
         given: object = extra_arguments
         if not isinstance(given, tuple | list):
             raise BadSupervisorFlags("extra_arguments", given, "a tuple of arguments")

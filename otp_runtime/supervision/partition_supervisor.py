@@ -116,6 +116,7 @@ class PartitionSupervisor:
         given = coerce_child_spec(child)
         _flags(**_only_flags(options))
         _partitions(options.get("partitions"), name)
+        _check_with_arguments(options.get("with_arguments"))
         return ChildSpec(
             id=name if id is None else id,
             start=(cls.start_link, (given,), {**options, "name": name}),
@@ -210,6 +211,7 @@ def _data(
 ) -> dict[str, Any]:
     checked = _flags(**flags)
     count = _partitions(partitions, name)
+    _check_with_arguments(with_arguments)
     spec = coerce_child_spec(child, "never")
     if isinstance(spec.start, tuple) and isinstance(spec.start[2].get("name"), str):
         allowed = f"no local name: partition i is {_name_of(name, 0)[:-1]}i"
@@ -265,6 +267,12 @@ def _partitions(partitions: Any, name: Any) -> int:
         raise BadSupervisorFlags("partitions", partitions, "an integer of 1 or more, or None: one per processor")
     check_name(_name_of(name, count - 1))
     return count
+
+
+def _check_with_arguments(with_arguments: Any) -> None:
+    if with_arguments is not None and not callable(with_arguments):
+        allowed = "a function of (args, partition) that gives a tuple of arguments"
+        raise BadChildSpec("with_arguments", with_arguments, allowed)
 
 
 def _only_flags(options: Any) -> dict[str, Any]:

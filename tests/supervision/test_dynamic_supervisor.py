@@ -74,7 +74,20 @@ class TestStartLink:
             with pytest.raises(AlreadyStarted):
                 DynamicSupervisor.start_link(name="rooms")
 
-    @pytest.mark.parametrize("flags", [{"strategy": "one_for_all"}, {"max_children": -1}, {"max_restarts": "3"}])
+    def test_auto_shutdown(self, me):
+        """May be said as of any supervisor, as in Elixir; but no child of this one is significant."""
+        with DynamicSupervisor.start_link(auto_shutdown="never") as pid:
+            assert process.alive(pid)
+
+    @pytest.mark.parametrize(
+        "flags",
+        [
+            {"strategy": "one_for_all"},
+            {"max_children": -1},
+            {"max_restarts": "3"},
+            {"auto_shutdown": "any_significant"},
+        ],
+    )
     def test_bad_flags(self, me, flags):
         """Are refused in the caller."""
         with pytest.raises(BadSupervisorFlags) as error:

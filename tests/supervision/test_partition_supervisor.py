@@ -137,10 +137,11 @@ class TestStartLink:
             (Agent, {"name": "pool", "strategy": "any"}, BadSupervisorFlags),
             (Agent, {"name": "pool", "auto_shutdown": "never"}, TypeError),
             (Agent, {"name": "pool", "with_arguments": lambda *_: 1}, BadChildSpec),
+            (Agent, {"name": "pool", "with_arguments": 1}, BadChildSpec),
             (Agent.child_spec(dict, name="mine"), {"name": "pool"}, BadChildSpec),
             (Agent, {"name": "p" * 199}, ValueError),
         ],
-        ids=["child", "no name", "None", "strategy", "unknown", "with_arguments", "own name", "long"],
+        ids=["child", "no name", "None", "strategy", "unknown", "with_arguments", "no function", "own name", "long"],
     )
     def test_bad_arguments(self, me, child, options, error):
         """Are refused in the caller."""
