@@ -36,9 +36,8 @@ _U64 = struct.Struct("<Q")
 _U32 = struct.Struct("<I")
 _U16 = struct.Struct("<H")
 
-TRAP_EXIT, KILL_REQUESTED, SPOKEN, JUDGED, SUSPENDED, OVERFLOW, READY, SIGNALLED, HIBERNATING, THREADS, TABLES = range(
-    40, 51
-)
+TRAP_EXIT, KILL_REQUESTED, SPOKEN, JUDGED, SUSPENDED, OVERFLOW, READY, SIGNALLED, HIBERNATING, THREADS = range(40, 50)
+TABLES, FINISHED = 50, 51
 SERVES, PLAIN = 1, 2
 """Values of READY: a behaviour, which answers system messages; a process that only runs a function."""
 

@@ -110,6 +110,14 @@ class Child:
             self._box.close()
             self._box = None
 
+    def has_finished(self) -> bool:
+        """Whether it is a task that has given its value, and is about to end. Leaves the box at rest if it was."""
+        at_rest = self._box is None
+        finished = self.box is not None and bool(self.box.flag(boxes.FINISHED))
+        if at_rest:
+            self.rest()
+        return finished
+
     def close_box(self) -> None:
         """Unmap the box for good."""
         self.rest()

@@ -37,6 +37,8 @@ def run(owner: int, serial: int, fun: Callable[..., Any], /, *args: Any) -> None
     peer = context.peer(owner)
     if peer is None:
         return
+    # before the value: whoever has that may count on the place of this one
+    context.box.set_flag(boxes.FINISHED)
     # never held back by a full inbox, as any reply; but a process that is about to end owes all of it first, to an
     # owner that may be busy for long
     context.post(peer, payload)

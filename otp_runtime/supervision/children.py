@@ -15,7 +15,7 @@ import dataclasses
 import logging
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from otp_runtime import telemetry
 from otp_runtime.core import messages as wire
@@ -39,6 +39,12 @@ if TYPE_CHECKING:
     from otp_runtime.core.child_spec import ChildSpec
     from otp_runtime.process.context import Context
     from otp_runtime.terms.pid import Pid
+
+LEAVING_SECONDS: Final = 0.5
+"""How long a supervisor without room waits for a task that is as good as gone; it may have been stopped meanwhile."""
+
+MANY_CHILDREN: Final = 256
+"""Of so many children not each is looked at when one is refused."""
 
 
 class Decisions(Protocol):
@@ -123,6 +129,23 @@ class Performer:
                 return
             for child in reaped:
                 self._after_death(child)
+
+    def make_room(self) -> None:
+        """Before a start is refused for want of room: take in the end of tasks that have given their value.
+
+        In Erlang a process is gone in the microsecond after its last word; an OS process takes milliseconds, in which
+        the owner of a task, its value in hand, asks for the next one.
+        """
+        most = getattr(self.state.flags, "max_children", None)
+        if most is None or not most <= len(self.state.children) <= MANY_CHILDREN:
+            return
+        leaving = {child.id for child in self._running.values() if child.has_finished()}
+        deadline = poller.now() + LEAVING_SECONDS
+        while leaving & self._running.keys() and self.context.doomed is None:
+            left = deadline - poller.now()
+            if left <= 0:
+                return
+            self.context.pump(left)
 
     def take_retry(self) -> bool:
         """Feed one retry that is due; say whether there was one."""

@@ -90,6 +90,9 @@ def _handle(context: Context, performer: Performer, envelope: wire.Envelope) -> 
         performer.debugger.arrived(envelope)
     match envelope:
         case [wire.CALL, caller, serial, request] if isinstance(request, performer.core.REQUESTS):
+            if isinstance(request, core.StartChildRequest):
+                with contextlib.suppress(ExitSignal):
+                    performer.make_room()
             performer.feed(core.Asked((caller, serial), cast("core.Request", request)))
         case [wire.CALL, caller, serial, request]:
             error = OtpError(f"{performer.who()} is a supervisor and does not understand {request!r}")

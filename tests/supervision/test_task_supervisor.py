@@ -98,6 +98,12 @@ class TestAsync:
 
             assert Task.yield_(task, 0) == TaskDone(0)
 
+    def test_there_is_room_after_a_value(self, narrow, start):
+        """As soon as it was awaited, though an OS process takes a while to end."""
+        values = [Task.await_(start(narrow, lambda number=number: number)) for number in range(30)]
+
+        assert values == list(range(30))
+
     def test_timeout(self, sup, start, hold):
         """It goes on; nothing of it arrives."""
         task = start(sup, hold.wait)
