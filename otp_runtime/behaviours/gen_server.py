@@ -388,6 +388,9 @@ def check_options(options: dict[str, Any]) -> None:
 
 def check_any_name(name: Any) -> None:
     """Refuse what cannot be a name of any kind."""
+    if isinstance(name, Via) and not hasattr(name.registry, "register_name"):
+        msg = f"{name!r}: a process takes its name in Registry, or in a class with register_name(key, pid)"
+        raise TypeError(msg)
     if name is not None and not isinstance(name, Via | Global):
         check_name(name)
 

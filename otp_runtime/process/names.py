@@ -206,6 +206,9 @@ def _find_via(context: Context, server: Via, deadline: float | None, request: An
 
 
 def _whereis_via(server: Via, tells: Any) -> Any:
+    if not hasattr(server.registry, "whereis_name"):
+        msg = f"{server!r}: its registry is Registry, PartitionSupervisor or a class with whereis_name(key)"
+        raise TypeError(msg)
     try:
         return server.registry.whereis_name(server.key)
     except NoProcess:

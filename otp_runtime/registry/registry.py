@@ -19,6 +19,7 @@ from otp_runtime.registry import keeper
 from otp_runtime.registry import table as tables
 from otp_runtime.registry.table import DUPLICATE, TableGone
 from otp_runtime.supervision.supervisor import Supervisor
+from otp_runtime.terms.pid import Pid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from otp_runtime.process.context import Context
     from otp_runtime.registry.table import Partition, Table
-    from otp_runtime.terms.pid import Pid
 
     MaybeNone: TypeAlias = Any
     RegistryRef: TypeAlias = str | Pid
@@ -186,6 +186,7 @@ class Registry:
     @staticmethod
     def keys(registry: RegistryRef, pid: Pid) -> list[Any]:
         """Give the keys of `pid`, in the order registered; as often as it registered each."""
+        _check_pid(pid, "keys")
         table = tables.find(registry)
         if current().pid_of(pid.id) != pid or table.fates.fate(pid.id):
             return []
@@ -194,6 +195,7 @@ class Registry:
     @staticmethod
     def values(registry: RegistryRef, key: Any, pid: Pid) -> list[Any]:
         """Give the values of `pid` under `key`."""
+        _check_pid(pid, "values")
         found = tables.find(registry).under(key)
         return [entry.read()[1] for entry in found if entry.pid == pid]
 
@@ -422,6 +424,12 @@ def _refuse_duplicate(table: Table, what: str) -> None:
 def _check_function(fun: Any, what: str, shape: str) -> None:
     if not callable(fun):
         msg = f"Registry.{what} calls {shape}, and {fun!r} is no function"
+        raise TypeError(msg)
+
+
+def _check_pid(pid: Any, what: str) -> None:
+    if type(pid) is not Pid:
+        msg = f"Registry.{what} is of one process, given by its Pid, not by {pid!r}"
         raise TypeError(msg)
 
 

@@ -315,6 +315,16 @@ class TestNoFunction:
             getattr(Registry, name)(unique, "never", 7)
 
 
+class TestNoPid:
+    @pytest.mark.parametrize("wrong", ["name", None])
+    def test_is_refused(self, unique, wrong):
+        """A name is not looked up, and nobody is not taken for one without keys."""
+        with pytest.raises(TypeError, match=r"Registry.keys is of one process, given by its Pid"):
+            Registry.keys(unique, wrong)
+        with pytest.raises(TypeError, match=r"Registry.values is of one process, given by its Pid"):
+            Registry.values(unique, "k", wrong)
+
+
 class TestMeta:
     def test_kept(self, unique):
         """With the registry, by any key; the default where there is nothing."""

@@ -78,6 +78,20 @@ class TestName:
         assert found is None
 
 
+class TestNoRegistry:
+    """What cannot be asked for a name is said to be none, where it is written."""
+
+    @pytest.mark.parametrize("use", [GenServer.whereis, lambda name: GenServer.cast(name, 1), process.monitor])
+    @pytest.mark.parametrize("registry", [int, None, "named"])
+    def test_to_reach(self, named, use, registry):
+        with pytest.raises(TypeError, match="a class with whereis_name"):
+            use(Via(registry, "k"))
+
+    def test_to_be_named(self, named):
+        with pytest.raises(TypeError, match="a class with register_name"):
+            Actor.start(name=Via(int, "k"))
+
+
 class TestNobody:
     def test_missing_key(self, named):
         """`noproc` for who asks, silence for a cast."""
