@@ -97,7 +97,7 @@ class GetChildspec:
     id: Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class StartChildRequest:
     """Add and start a child, last in the order.
 
@@ -106,6 +106,10 @@ class StartChildRequest:
     """
 
     spec: ChildSpec
+
+    def __repr__(self) -> str:
+        # errors show it, and in the spec is a start function as bytes
+        return f"StartChildRequest({self.spec.id!r})"
 
 
 @dataclass(frozen=True, slots=True)

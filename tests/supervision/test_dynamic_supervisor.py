@@ -6,6 +6,7 @@ import time
 import pytest
 
 from otp_runtime import (
+    Agent,
     AlreadyStarted,
     BadChildSpec,
     BadSupervisorFlags,
@@ -73,6 +74,13 @@ class TestStartLink:
             assert [] == DynamicSupervisor.which_children("rooms")
             with pytest.raises(AlreadyStarted):
                 DynamicSupervisor.start_link(name="rooms")
+
+    def test_there_is_none(self, me):
+        """The error of a start names the child, and shows no bytes."""
+        with pytest.raises(NoProcess) as error:
+            DynamicSupervisor.start_child("nobody", Agent.child_spec(dict, id="ann"))
+
+        assert "no process 'nobody' (request StartChildRequest('ann'))" in str(error.value)
 
     def test_auto_shutdown(self, me):
         """May be said as of any supervisor, as in Elixir; but no child of this one is significant."""
