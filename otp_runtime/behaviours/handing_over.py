@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from otp_runtime import telemetry
 from otp_runtime.behaviours import gen
 from otp_runtime.behaviours.returns import MISSING, Ignore, NoReply, Ok, RaiseInCaller, Reply, Stop
+from otp_runtime.behaviours.system_messages import changed_state
 from otp_runtime.core import messages as wire
 from otp_runtime.errors import CodecError
 from otp_runtime.process import boot as booting
@@ -175,9 +176,7 @@ async def succeed(loop: ServerLoop, succession: Succession) -> None:
     except CodecError as error:
         raise booting.BadReturn(("bad_state", str(error))) from error
     if succession.is_fresh:
-        state = await _settled(loop.server.code_change(left["vsn"], state, extra))
-        if isinstance(state, Stop):
-            raise booting.BadReturn(state.reason)
+        state = changed_state(await _settled(loop.server.code_change(left["vsn"], state, extra)))
     succession.await_switch()
     loop.context, loop.box = context, context.box
     if bereft:

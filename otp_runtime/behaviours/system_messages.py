@@ -108,16 +108,24 @@ async def _change_code_async(loop: ServerLoop, changing: Awaitable[Any]) -> tupl
 
 
 def _take_changed(loop: ServerLoop, result: Any) -> tuple[int, Any]:
+    try:
+        loop.state = changed_state(result)
+    except booting.BadReturn as error:
+        return wire.RAISE, UpgradeFailed(error.reason)
+    return wire.VALUE, None
+
+
+def changed_state(result: Any) -> Any:
+    """Give the state that `code_change` returned, or raise `BadReturn` when it refused or may not return that."""
     match result:
         case Stop():
-            return wire.RAISE, UpgradeFailed(result.reason)
+            raise booting.BadReturn(result.reason)
         case Reply() | NoReply() | RaiseInCaller() | Ignore():
-            return wire.RAISE, UpgradeFailed(("bad_return_value", result))
+            raise booting.BadReturn(("bad_return_value", result))
         case Ok():
-            loop.state = result.state
+            return result.state
         case _:
-            loop.state = result
-    return wire.VALUE, None
+            return result
 
 
 def status_of(loop: ServerLoop) -> dict[str, Any]:

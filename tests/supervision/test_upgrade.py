@@ -198,6 +198,15 @@ class TestUpgrade:
             assert "kept" == GenServer.call(pid, "state")
 
 
+class TestCodeChange:
+    def test_the_form_of_init(self, code, shop):
+        """`Ok(state)` is the state, as from `init` and as `system.change_code` takes it."""
+        code.shop(2, code_change="return Ok({**state, 'mark': extra})")
+        upgrade("shop", extra="new", timeout=WAIT)
+
+        assert "new" == state()["mark"]
+
+
 class TestRestart:
     def test_after_an_upgrade(self, code, shop):
         """The supervisor starts the new code from then on."""
@@ -256,6 +265,8 @@ class TestFailure:
             ({"init": "os.kill(os.getpid(), 9)"}, Signalled("SIGKILL")),
             ({"code_change": "raise ValueError('boom')"}, "ValueError"),
             ({"code_change": "return Stop('custom')"}, "custom"),
+            ({"code_change": "return NoReply(state)"}, "bad_return_value"),
+            ({"code_change": "return Ignore()"}, "bad_return_value"),
             ({"code_change": "os.abort()"}, "SIGABRT"),
             ({"extra": "raise ValueError('boom')"}, "ValueError"),
             ({"extra": "os.kill(os.getpid(), 9)"}, "SIGKILL"),
