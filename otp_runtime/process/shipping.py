@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import dis
 import enum
 import hashlib
 import importlib
@@ -21,13 +22,17 @@ import marshal
 import os
 import pickle
 import sys
+import threading
 import types
 import warnings
 import weakref
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from otp_runtime.errors import CodecError
 from otp_runtime.terms.reason import crash_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ClassRef: TypeAlias = "list[str]"
 
@@ -131,10 +136,10 @@ class Shipper:
         pickler_class = _dill_pickler()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # dill follows the globals of a closure that calls itself for ever; then it takes them all
-            with contextlib.suppress(RecursionError):
-                return _dumped(pickler_class, self, thing, recurse=True)
-            return _dumped(pickler_class, self, thing, recurse=False)
+            file = io.BytesIO()
+            with _globals_by_name():
+                pickler_class(file, self).dump(thing)
+            return file.getvalue()
 
     def load(self, data: bytes) -> Any:
         """Unpickle what `dump` gave."""
@@ -195,12 +200,6 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def _dumped(pickler_class: Any, shipper: Shipper, thing: Any, *, recurse: bool) -> bytes:
-    file = io.BytesIO()
-    pickler_class(file, shipper, recurse=recurse).dump(thing)
-    return file.getvalue()
-
-
 def needs_dill(sealed: bytes) -> bool:
     """Say whether something sealed carries functions by value."""
     return b"dill" in sealed
@@ -219,8 +218,8 @@ def _dill_pickler() -> Any:
     from multiprocess.reduction import ForkingPickler
 
     class DillPickler(ForkingPickler):  # type: ignore[misc]
-        def __init__(self, file: io.BytesIO, shipper: Shipper, *, recurse: bool) -> None:
-            super().__init__(file, protocol=5, recurse=recurse)
+        def __init__(self, file: io.BytesIO, shipper: Shipper) -> None:
+            super().__init__(file, protocol=5, recurse=True)
             self._shipper = shipper
 
         def persistent_id(self, obj: Any) -> Any:
@@ -231,6 +230,51 @@ def _dill_pickler() -> Any:
 
 
 _DILL_PICKLER: Any = None
+_PICKLING = threading.local()
+
+
+@contextlib.contextmanager
+def _globals_by_name() -> Iterator[None]:
+    """Let dill give each function, in this thread, the globals that its own code names.
+
+    dill's own search follows what these functions name in turn, and so never ends where two of them call each other.
+    It is of no use: each function that is taken by value brings its globals along.
+    """
+    from dill import detect
+
+    if not hasattr(_PICKLING, "depth"):
+        _PICKLING.depth = 0
+    if not getattr(detect.globalvars, "follows_names", False):
+        detect.globalvars = _instead_of(detect.globalvars)
+    _PICKLING.depth += 1
+    try:
+        yield
+    finally:
+        _PICKLING.depth -= 1
+
+
+def _instead_of(globalvars: Any) -> Any:
+    """Wrap dill's search: a program that uses dill itself gets dill's."""
+
+    def search(func: Any, recurse: bool = True, builtin: bool = False) -> Any:
+        if not getattr(_PICKLING, "depth", 0):
+            return globalvars(func, recurse, builtin)
+        return {name: func.__globals__[name] for name in _global_names(func.__code__) if name in func.__globals__}
+
+    search.follows_names = True  # type: ignore[attr-defined]
+    return search
+
+
+def _global_names(code: types.CodeType) -> set[str]:
+    """Give the globals that a function's code names, and the code within it; attributes are none."""
+    names = {step.argval for step in dis.get_instructions(code) if step.opname in _GLOBAL_STEPS}
+    for part in code.co_consts:
+        if isinstance(part, types.CodeType):
+            names |= _global_names(part)
+    return names
+
+
+_GLOBAL_STEPS = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 
 
 # -- definitions -------------------------------------------------------------------------------------------

@@ -84,6 +84,23 @@ def base(tmp_path, monkeypatch):
         yield path
 
 
+CALL_EACH_OTHER = """
+import dill
+from otp_runtime import GenServer, Reply, upgrade
+
+def even(n): return n == 0 or odd(n - 1)
+def odd(n): return n != 0 and even(n - 1)
+
+class Parity(GenServer):
+    def init(self, arg): return upgrade.__name__
+    def handle_call(self, n, client, state): return Reply((even(n), state), state)
+
+with Parity.start_link() as parity:
+    print(GenServer.call(parity, 4))
+print(list(dill.detect.globalvars(lambda: Parity)), dill.loads(dill.dumps(lambda: len))().__name__)
+"""
+
+
 class TestScript:
     def test_a_file(self, base, tmp_path):
         """Run by its path."""
@@ -91,6 +108,10 @@ class TestScript:
         path.write_text(SCRIPT)
 
         assert run(str(path)) == SAID
+
+    def test_functions_that_call_each_other(self, base):
+        """The script's own, and an imported one that belongs to such a pair; dill itself works as before."""
+        assert run("-c", CALL_EACH_OTHER) == "(True, 'upgrade')\n['Parity'] len\n"
 
     def test_a_command(self, base):
         """`python -c`."""
