@@ -158,6 +158,9 @@ def step(state: State, event: Event, now: float) -> tuple[State, tuple[Action, .
             _exited(turn, pid, reason)
         case DeadlinePassed(pid):
             _deadline_passed(turn, pid)
+        case Asked(tag, Suspend()) if state.suspended:
+            # not counted, and not queued: it would take effect after the resume
+            turn.do(Answer(tag, Ok()))
         case Asked() | RetryDue():
             _queue(turn, event)
         case Resumed():

@@ -10,6 +10,7 @@ from otp_runtime import (
     CallTimeout,
     Crash,
     Down,
+    DynamicSupervisor,
     ExitWith,
     GenServer,
     NoProcess,
@@ -17,6 +18,7 @@ from otp_runtime import (
     Ok,
     Reply,
     Stop,
+    Supervisor,
     process,
     system,
 )
@@ -113,6 +115,18 @@ class TestSuspend:
         system.resume(counter)
 
         assert GenServer.call(counter, "val") == 1
+
+    @pytest.mark.parametrize("behaviour", [Supervisor, DynamicSupervisor])
+    def test_one_resume_undoes_two_suspends_of_a_supervisor(self, behaviour):
+        with behaviour.start_link(
+            **({"children": [], "strategy": "one_for_one"} if behaviour is Supervisor else {})
+        ) as sup:
+            system.suspend(sup, timeout=2.0)
+            system.suspend(sup, timeout=2.0)
+            system.resume(sup)
+
+            assert system.get_status(sup)["status"] == "running"
+            assert behaviour.count_children(sup).active == 0
 
     def test_a_suspended_server_obeys_stop(self):
         pid = Counter.start(0)

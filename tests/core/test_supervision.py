@@ -832,6 +832,15 @@ class TestSuspend:
         sup.start("a")
         assert 1 == len(sup.of(Answer))
 
+    def test_twice(self):
+        """Is answered, and one resume undoes both."""
+        sup = abc()
+        sup.ask(Suspend())
+        assert Ok() == sup.ask(Suspend())
+        sup.feed(Resumed())
+
+        assert not sup.state.suspended
+
     def test_what_had_begun_is_finished_first(self):
         """Suspending waits in the queue like any other request."""
         sup = abc("one_for_all")
