@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from otp_runtime.host import kernel
 from otp_runtime.process.context import reason_of_status
-from otp_runtime.terms.reason import Crash, describe
+from otp_runtime.terms.reason import Crash, crash_of, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -44,6 +44,7 @@ class Zygote:
         self.orders = orders
         self.is_ready = False
         self.is_dead = False
+        self.is_given_up = False
         self.said: list[Any] | None = None
         self.waiting: list[Callable[[tuple[Any] | None], None]] = []
         self.queue: list[int] = []
@@ -58,6 +59,7 @@ class Nursery:
         self._offspring = offspring
         self._current: Zygote | None = None
         self._candidate: Zygote | None = None
+        self._later: dict[int, Callable[[tuple[Any] | None], None]] = {}
         self.modules: tuple[str, ...] = ()
         """What this process imported of a program: what a zygote imports anew. Empty: no zygote is needed."""
         self.is_stale = False
@@ -94,12 +96,18 @@ class Nursery:
     # -- upgrades -------------------------------------------------------------------------------------------
 
     def renew(self, batch: int, then: Callable[[tuple[Any] | None], None]) -> None:
-        """Have the code of `batch` ready, then call `then`: with None, or a tuple of why it cannot be."""
+        """Have the code of `batch` ready, then call `then`: with None, or a tuple of why it cannot be.
+
+        One upgrade is tried at a time: that of another batch waits until `promote` or `drop_candidate` ends it.
+        """
         if not self._needs_zygote():
             then(None)
             return
         zygote = self._of(batch)
         if zygote is None:
+            if self._candidate is not None and not self._candidate.is_given_up:
+                self._later[batch] = then
+                return
             if self._candidate is not None:
                 self._dismiss(self._candidate)
             zygote = self._candidate = self._spawn(batch, self.modules)
@@ -120,12 +128,29 @@ class Nursery:
             old, self._current, self._candidate = self._current, self._candidate, None
             if old is not None:
                 self._dismiss(old)
+            self._try_next()
 
     def drop_candidate(self, batch: int | None) -> None:
         """An upgrade failed before anything ran its code."""
-        if self._candidate is not None and self._candidate.batch == batch and not self._candidate.unborn:
-            self._dismiss(self._candidate)
-            self._candidate = None
+        if batch is not None:
+            self._later.pop(batch, None)
+        if self._candidate is not None and self._candidate.batch == batch:
+            self._candidate.is_given_up = True
+            if not self._candidate.unborn:
+                self._dismiss(self._candidate)
+                self._candidate = None
+            self._try_next()
+
+    def _try_next(self) -> None:
+        """Begin the upgrade that has waited longest for the one before to end."""
+        for batch in list(self._later):
+            then = self._later.pop(batch)
+            try:
+                self.renew(batch, then)
+            except OSError as error:
+                then((crash_of(error),))
+                continue
+            return
 
     # -- births ---------------------------------------------------------------------------------------------
 
@@ -223,6 +248,8 @@ class Nursery:
                 os.unlink(directory.handover(child.id, "order"))
             self._offspring.never_born(child, reason)
         zygote.unborn.clear()
+        if self._candidate is None:
+            self._try_next()
 
     def _replace(self, zygote: Zygote) -> None:
         """What it was to import leaves threads, and such a process cannot be forked from: one that imports nothing."""

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import os
 import signal
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -323,6 +324,31 @@ class TestFailure:
             first.wait(WAIT)
 
         assert 2 == version()
+
+    @pytest.mark.slow
+    def test_siblings_at_once(self, code):
+        """Asked for by different callers, they wait for one another; one that fails costs the others nothing."""
+        module = code.load()
+        names = ["one", "two", "three"]
+        children = [module.Shop.child_spec(name, id=name, name=name) for name in names]
+        found = {}
+
+        def ask(name):
+            try:
+                found[name] = upgrade(name, timeout=WAIT)
+            except UpgradeFailed as error:
+                found[name] = error.reason.type
+
+        with Supervisor.start_link(children, strategy="one_for_one"):
+            code.shop(2, code_change="assert state['arg'] != 'two'")
+            threads = [threading.Thread(target=ask, args=(name,)) for name in names]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+            assert {"one": None, "two": "AssertionError", "three": None} == found
+            assert [2, 1, 2] == [GenServer.call(name, "version") for name in names]
 
     def test_the_old_one_is_killed(self, code, shop):
         """An ordinary death and restart, with the old code."""
