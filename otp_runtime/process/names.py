@@ -232,14 +232,18 @@ def _resolve_reference(server: Any, request: Any) -> Pid | str:
     if isinstance(server, Global | Remote):
         found = route.resolve(server)
     else:
-        msg = (
-            f"{server!r} is no server reference; allowed are a Pid, a local name (str), Global(name), "
-            "Via(registry, key) and Remote(name, node)"
-        )
-        raise TypeError(msg)
+        raise no_reference(server)
     if found is None:
         raise NoProcess(server, request)
     return found
+
+
+def no_reference(server: Any) -> TypeError:
+    """Give the error for what names no process."""
+    return TypeError(
+        f"{server!r} is no server reference; allowed are a Pid, a local name (str), Global(name), "
+        "Via(registry, key) and Remote(name, node)"
+    )
 
 
 def _await_change(

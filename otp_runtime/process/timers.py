@@ -23,7 +23,7 @@ from otp_runtime.host import poller
 from otp_runtime.process import names, route
 from otp_runtime.process.current import current
 from otp_runtime.process.handle import LAUNCHER_ID
-from otp_runtime.terms.pid import Pid, Ref
+from otp_runtime.terms.pid import Global, Pid, Ref, Remote, Via
 
 if TYPE_CHECKING:
     from otp_runtime.process.context import Context
@@ -120,6 +120,9 @@ def read_timer(timer: Timer) -> float | None:
 
     Of an interval, the seconds to its next message. OTP: erlang:read_timer/1.
     """
+    if not isinstance(timer, Timer):
+        msg = f"timer is what send_after, start_timer or send_interval gave, not {timer!r}"
+        raise TypeError(msg)
     context = current()
     if timer.cancelled or (type(timer.dest) is Pid and timer.dest != context.pid and _is_dead(context, timer.dest)):
         return None
@@ -168,6 +171,8 @@ def _is_dead(context: Context, pid: Pid) -> bool:
 
 
 def _arm(timer: Timer, message: Any) -> Timer:
+    if not isinstance(timer.dest, Pid | str | Global | Via | Remote):
+        raise names.no_reference(timer.dest)
     context = current()
     payload = context.encode_with([wire.SEND, message], message, "message")
     if type(timer.dest) is not Pid and type(timer.dest) is not str:

@@ -124,6 +124,19 @@ def dest(request, me):
         process.unregister("timed")
 
 
+class TestWrongInput:
+    def test_a_destination_that_is_none(self, me):
+        """Is told at once, and not when the time has come."""
+        with pytest.raises(TypeError, match="3 is no server reference"):
+            process.send_after(3, "x", 0.1)
+
+    @pytest.mark.parametrize("function", [process.cancel_timer, process.read_timer])
+    def test_no_timer(self, me, function):
+        """Says what one is."""
+        with pytest.raises(TypeError, match="gave, not 3"):
+            function(3)
+
+
 class TestCancelTimer:
     def test_gives_what_was_left(self, dest):
         """Seconds; the message never comes."""
