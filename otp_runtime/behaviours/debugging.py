@@ -266,11 +266,17 @@ def unhook(loop: Any) -> None:
     """Give a loop its own methods back."""
     for name in _HOOKS:
         vars(loop).pop(name, None)
+    server: Any = getattr(loop, "server", None)
+    if getattr(server, "said", None) is not None:
+        server.said = None
 
 
 def hook(loop: Any, debugger: Debugger) -> None:
     """Put hooks over the methods of a loop, a synchronous one or an async one."""
     unhook(loop)
+    server: Any = getattr(loop, "server", None)
+    if hasattr(server, "said"):
+        server.said = []
     run_name = "_run_callback" if hasattr(loop, "_run_callback") else "_run"
     true_run, true_apply = getattr(loop, run_name), loop._apply  # noqa: SLF001 - the other half of the loop
     true_end, true_say = loop._end, loop._say_last_reply  # noqa: SLF001
@@ -327,6 +333,11 @@ def _client(context: Context, envelope: wire.Envelope) -> Client[Any]:
 
 
 def _events_of(loop: Any, result: Any, envelope: wire.Envelope) -> Iterable[Event]:
+    said = getattr(loop.server, "said", None)
+    if said:
+        # a state machine replies by actions, to whom it likes
+        loop.server.said = []
+        return tuple(("out", reply.value, reply.client, seen_state(loop)) for reply in said)
     if envelope[0] == wire.CALL and isinstance(result, Reply) and result.value is not MISSING:
         return (("out", result.value, _client(loop.context, envelope), seen_state(loop)),)
     return (("noreply", seen_state(loop)),)

@@ -87,6 +87,8 @@ class StatemServer(GenServer[Machine]):
 
     user: Any
     _armed: tuple[int, float] | None = None
+    said: list[values.Reply] | None = None
+    """The replies that a debugger has not seen yet; None while nobody debugs."""
 
     def take_in(self, user: Any) -> None:
         """Run the callbacks of `user`."""
@@ -182,6 +184,8 @@ class StatemServer(GenServer[Machine]):
             match action:
                 case values.Reply():
                     _reply(action)
+                    if self.said is not None:
+                        self.said.append(action)
                 case Run(type_, content):
                     return returns.NoReply(machine, continue_=(type_, content))
                 case End(reason, at_fault):

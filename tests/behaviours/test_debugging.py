@@ -387,6 +387,9 @@ class Door(GenStateMachine):
         return statem.Ok("locked", {"code": code})
 
     def handle_event(self, event, content, state, data):
+        match event:
+            case statem.Call(client):
+                return statem.KeepState(data, [statem.Reply(client, state)])
         return statem.NextState("open", data)
 
     def format_status(self, status):
@@ -415,6 +418,20 @@ class TestOtherBehaviours:
             assert [("in", ("$gen_cast", "push")), ("noreply", ("open", "<data>"))] == system.log(door, "get")
         assert ("noreply", ("open", {"code": "1234"})) in [first for first, _ in messages]
         assert "1234" not in "".join(said["text"] for word, said in messages if word == WATCHED)
+
+    def test_replies_of_a_state_machine(self, me):
+        """Are seen, and count."""
+        with Door.start("1234") as door:
+            system.log(door, True)
+            system.statistics(door, True)
+            GenStateMachine.call(door, "state")
+            counted = system.statistics(door)
+            *_, (word, value, client, state) = system.log(door, "get")
+            system.no_debug(door)
+
+            assert (1, 1) == (counted.messages_in, counted.messages_out)
+            assert ("out", "locked", me, ("locked", "<data>")) == (word, value, client.pid, state)
+            assert "locked" == GenStateMachine.call(door, "state")
 
     def test_an_event_manager(self, me):
         """Shows its handlers."""
