@@ -14,6 +14,7 @@ from otp_runtime import (
     Down,
     Exit,
     GenServer,
+    Pid,
     Signalled,
     Supervisor,
     Task,
@@ -637,9 +638,12 @@ class TestChildSpec:
 
     def test_under_a_supervisor(self, me):
         """It has started when the supervisor has, and runs once."""
-        with Supervisor.start_link([Task.child_spec(process.send, me, "done")], strategy="one_for_one") as sup:
-            assert_receive("done", LONG)
-            assert Supervisor.which_children(sup) in ([], _children(sup))
+        task = Task.child_spec(lambda: process.send(me, process.self()))
+        with Supervisor.start_link([task], strategy="one_for_one") as sup:
+            reason = assert_receive(Pid, LONG).wait(LONG)
+            left, more = Supervisor.which_children(sup), process.flush()
+
+        assert ("normal", [], []) == (reason, left, more)
 
     @pytest.mark.slow
     def test_starting_another_from_within(self, me):
@@ -669,10 +673,6 @@ class TestChildSpec:
             hold.wait_arrival()
 
             assert len({process.receive(type(me), LONG), process.receive(type(me), LONG)}) == 2
-
-
-def _children(sup):
-    return [one for one in Supervisor.which_children(sup) if one.id == "Task"]
 
 
 class TestAwaitInAsyncio:

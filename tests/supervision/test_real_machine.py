@@ -266,6 +266,7 @@ class RealSupervisors(RuleBasedStateMachine):
 
     def predict(self, *ways):
         """Go on from every prediction in each of these ways, and see which comes true."""
+        self.is_as_predicted = False
         worlds = []
         for world, way in itertools.product(self.worlds, ways):
             after = world.copy() if len(ways) > 1 else world
