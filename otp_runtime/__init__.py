@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # the same names once more, where type checkers look for them
     from .behaviours.returns import Ignore, NoReply, Ok, Reply, Stop
     from .behaviours.task import Task
     from .core.child_spec import ChildSpec
+    from .core.keep import Every
     from .core.patterns import Bind
     from .core.tasks import TaskDone, TaskExit
     from .errors import (
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # the same names once more, where type checkers look for them
         CallTimeout,
         CodecError,
         DuplicateChild,
+        DurableStateError,
         EventError,
         ExitWith,
         HandlerFailed,
@@ -93,9 +95,11 @@ __all__ = [
     "Death",
     "Down",
     "DuplicateChild",
+    "DurableStateError",
     "DynamicSupervisor",
     "EventError",
     "EventHandler",
+    "Every",
     "Exit",
     "ExitReason",
     "ExitWith",
@@ -189,9 +193,11 @@ _HOMES = {
     "Death": "process.death",
     "Down": "terms.events",
     "DuplicateChild": "errors",
+    "DurableStateError": "errors",
     "DynamicSupervisor": "supervision.dynamic_supervisor",
     "EventError": "errors",
     "EventHandler": "behaviours.gen_event",
+    "Every": "core.keep",
     "Exit": "terms.events",
     "ExitReason": "terms.reason",
     "ExitWith": "errors",

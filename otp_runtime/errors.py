@@ -8,6 +8,7 @@
     │   │   ├── AlreadyStarted(pid)         the name or the child is taken
     │   │   ├── InitFailed(reason)          `init` crashed, or returned `Stop(reason)`
     │   │   ├── StartTimeout(server, timeout)
+    │   │   ├── DurableStateError(path, reason)   a state that is kept on disk cannot be read or written
     │   │   └── NoNode(node, reason)        there is no node to start it on
     │   ├── CallError                   a call got no reply; has server, request, elapsed, reason
     │   │   ├── NoProcess                   reason "noproc"
@@ -59,6 +60,7 @@ __all__ = [
     "CallingSelf",
     "CodecError",
     "DuplicateChild",
+    "DurableStateError",
     "EventError",
     "ExitWith",
     "HandlerFailed",
@@ -139,6 +141,22 @@ class StartTimeout(StartError):
             f"{who} did not finish init {within} and was killed; "
             "give timeout= more seconds or move slow work to handle_continue"
         )
+
+
+class DurableStateError(StartError):
+    """A state that is kept on disk cannot be read or written: full, corrupt, or in another process's hands.
+
+    A server that meets this when it starts does not start; one that meets it later ends with the exit reason
+    `("durable_state", path, reason)` before its reply leaves.
+    """
+
+    def __init__(self, path: str, reason: str = "") -> None:
+        self.args = (path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the durable state in {self.path} is out of reach: {self.reason}"
 
 
 class NoNode(StartError):

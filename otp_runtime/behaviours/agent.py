@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Unpack
 
 from otp_runtime.behaviours import gen
-from otp_runtime.behaviours.gen_server import GenServer
+from otp_runtime.behaviours.gen_server import GenServer, Options
 from otp_runtime.behaviours.returns import NoReply, Reply, Stop
 from otp_runtime.process import ending
 
@@ -68,17 +68,22 @@ class Agent:
     """
 
     @staticmethod
-    def start(fun: Callable[[], Any], *, name: Any = None, timeout: float | None = None) -> Pid | MaybeNone:
+    def start(
+        fun: Callable[[], Any], *, name: Any = None, timeout: float | None = None, **options: Unpack[Options]
+    ) -> Pid | MaybeNone:
         """As `start_link`, linked to nobody."""
-        return _AgentServer.start(fun, name=name, timeout=timeout)
+        return _AgentServer.start(fun, name=name, timeout=timeout, **options)
 
     @staticmethod
-    def start_link(fun: Callable[[], Any], *, name: Any = None, timeout: float | None = None) -> Pid | MaybeNone:
+    def start_link(
+        fun: Callable[[], Any], *, name: Any = None, timeout: float | None = None, **options: Unpack[Options]
+    ) -> Pid | MaybeNone:
         """Start an agent linked to the caller; `fun()` runs in it and gives the first state.
 
-        Raises `AlreadyStarted`, `InitFailed(Crash(…))` when `fun` raises, `StartTimeout`. EX: Agent.start_link/2.
+        Options as `GenServer.start_link`. Raises `AlreadyStarted`, `InitFailed(Crash(…))` when `fun` raises,
+        `StartTimeout`. EX: Agent.start_link/2.
         """
-        return _AgentServer.start_link(fun, name=name, timeout=timeout)
+        return _AgentServer.start_link(fun, name=name, timeout=timeout, **options)
 
     @staticmethod
     def child_spec(
@@ -90,13 +95,14 @@ class Agent:
         significant: bool = False,
         name: Any = None,
         timeout: float | None = None,
+        **options: Unpack[Options],
     ) -> ChildSpec:
         """Say how a supervisor starts this agent. `id` defaults to the local `name`, else "Agent"."""
-        options: Any = {} if timeout is None else {"timeout": timeout}
+        more: Any = dict(options) if timeout is None else {**options, "timeout": timeout}
         if id is None:
             id = name if isinstance(name, str) else "Agent"
         return _AgentServer.child_spec(
-            fun, id=id, restart=restart, shutdown=shutdown, significant=significant, name=name, **options
+            fun, id=id, restart=restart, shutdown=shutdown, significant=significant, name=name, **more
         )
 
     @staticmethod

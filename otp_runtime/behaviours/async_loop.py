@@ -66,7 +66,7 @@ class AsyncServerLoop(ServerLoop):
                 result = self.server.init(arg)
                 if inspect.isawaitable(result):
                     result = await result
-                if not self._start(boot, result):
+                if not await self._begin(boot, result):
                     return "normal"
         except End as end:
             return end.reason
@@ -80,6 +80,9 @@ class AsyncServerLoop(ServerLoop):
             return await self._terminate_async(end.reason)
         except End as end:
             return end.reason
+
+    async def _begin(self, boot: Boot, result: Any) -> bool:
+        return self._start(boot, result)
 
     def _make_task(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **options)

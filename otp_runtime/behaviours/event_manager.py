@@ -65,6 +65,7 @@ class EventManager(GenServer[Entries]):
     """One event manager. It traps exits: those who supervise a handler are linked to it."""
 
     _label: ClassVar[str] = "GenEvent"
+    _keeps_nothing: ClassVar[bool] = True
     trap_exit: ClassVar[bool] = True
 
     def init(self, arg: Any, /) -> Any:

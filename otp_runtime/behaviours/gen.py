@@ -69,7 +69,15 @@ def cast(server: Any, request: Any, timeout: float | None = 5.0) -> None:
 
 def reply(client: Client[Any], value: Any) -> None:
     """See `GenServer.reply`."""
-    send_reply(current(), client.pid.id, client.serial, wire.VALUE, value)
+    send_own_reply(current(), client, wire.VALUE, value)
+
+
+def send_own_reply(context: Context, client: Client[Any], how: int, value: Any) -> None:
+    """Send an answer that a callback gives itself: where a state is kept, it waits for that of the callback."""
+    if context.keeper is None or client.pid.id == context.id:
+        send_reply(context, client.pid.id, client.serial, how, value)
+    else:
+        context.keeper.hold(client.pid.id, context.codec.encode([wire.REPLY, client.serial, how, value]))
 
 
 def send_reply(context: Context, caller: int, serial: int, how: int, value: Any) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import os
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypedDict, Unpack
 
 from otp_runtime.behaviours import gen, server_loop
 from otp_runtime.behaviours.overridable import overridable
+from otp_runtime.core import keep
 from otp_runtime.core.child_spec import ChildSpec, is_seconds
 from otp_runtime.core.names import check_name
 from otp_runtime.errors import BadChildSpec
 from otp_runtime.process import boot, ending, starting
 from otp_runtime.process import primitives as process
 from otp_runtime.process.client import request as client_request
+from otp_runtime.process.current import current
 from otp_runtime.terms.pid import Global, Pid, Via
 
 if TYPE_CHECKING:
@@ -64,13 +67,17 @@ RESERVED = frozenset(
         "commit",
     ]
 )
-OPTIONS = ("overflow",)
+OPTIONS = ("overflow", *keep.OPTIONS)
 
 
 class Options(TypedDict, total=False):
     """Start options beyond OTP's."""
 
     overflow: Literal["block", "drop_newest", "error"]
+    restore: keep.Restore
+    durable: bool | str | os.PathLike[str] | None
+    commit: keep.Commit
+    max_state_crashes: int
 
 
 class SpecOptions(Options, total=False):
@@ -104,6 +111,13 @@ class GenServer(Generic[S]):
     options: ClassVar[Options] = {}
     _has_typed_methods: ClassVar[bool] = False
 
+    restore: ClassVar[keep.Restore | None] = None
+    """What a successor starts with: "last_good", "previous" or "fresh" (None: "last_good" where `durable` is set)."""
+    durable: ClassVar[bool | str | os.PathLike[str] | None] = None
+    max_state_crashes: ClassVar[int] = keep.DEFAULT_STATE_CRASHES
+    vsn: ClassVar[Any] = None
+    """The version of the class: a state that another version kept goes through `code_change`. OTP: -vsn."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse what would break the library's own names, saying what to write instead."""
         super().__init_subclass__(**kwargs)
@@ -113,7 +127,7 @@ class GenServer(Generic[S]):
                 f"name it otherwise, e.g. {name}_it"
             )
             raise TypeError(msg)
-        for name in ("restart", "shutdown", "options", "trap_exit"):
+        for name in ("restart", "shutdown", "options", "trap_exit", "restore", "durable", "max_state_crashes", "vsn"):
             if inspect.isfunction(cls.__dict__.get(name)):
                 msg = f"{cls.__qualname__}.{name} is a setting of the class, not a method: write {name} = …"
                 raise TypeError(msg)
@@ -133,9 +147,11 @@ class GenServer(Generic[S]):
 
         `init(arg)` runs in the new process. `name`: a local name (str), `Via(registry, key)` or `Global(name)`, taken
         before `init` runs. `timeout`: seconds that `init` may take (default None: for ever); then it is killed.
-        `overflow`: what a sender meets whose message finds no room ("block", "drop_newest", "error").
+        `overflow`: what a sender meets whose message finds no room ("block", "drop_newest", "error"). `restore`,
+        `durable`, `commit`, `max_state_crashes`: what of the state outlives a crash, see the guide.
         Gives the pid; None when `init` returned `Ignore()`. Raises `AlreadyStarted(pid)` when the name is taken,
-        `InitFailed(reason)`, `StartTimeout`, `NoNode`; no process is left then. OTP: gen_server:start/3.
+        `InitFailed(reason)`, `StartTimeout`, `DurableStateError`, `NoNode`; no process is left then.
+        OTP: gen_server:start/3.
         """
         return cls._start(arg, name, timeout, dict(options), link=False)
 
@@ -159,8 +175,7 @@ class GenServer(Generic[S]):
 
     @classmethod
     def _start(cls, arg: Any, name: Any, timeout: float | None, options: dict[str, Any], *, link: bool) -> Any:
-        settings = {**cls.options, **options}
-        check_options(settings)
+        settings = _settings(cls, options)
         check_any_name(name)
         check_timeout(timeout)
         if boot.take_slot():
@@ -206,7 +221,10 @@ class GenServer(Generic[S]):
         keywords: dict[str, Any] = dict(options)
         if name is not None:
             keywords["name"] = name
-        check_options({key: value for key, value in options.items() if key != "timeout"})
+        _settings(cls, {key: value for key, value in options.items() if key != "timeout"})
+        durable = options.get("durable")
+        if isinstance(durable, str | os.PathLike):
+            keywords["durable"] = _absolute(durable)
         return ChildSpec(
             id=id if id is not None else name if isinstance(name, str) else cls.__qualname__,  # type: ignore[attr-defined]
             start=(cls.start_link, (arg,), keywords),
@@ -254,6 +272,24 @@ class GenServer(Generic[S]):
     def format_status(self, status: dict[str, Any], /) -> dict[str, Any]:
         """Redact what reports and `inspect` show: `status` has "state", "message", "reason". Default: all of it."""
         return status
+
+    def restored(self, state: S, /) -> S | Awaitable[S]:
+        """Give the state to start with, of the one that was kept, in the place of the one that `init` returned.
+
+        Called after `init`, before `handle_continue` and the first message, only when there is a kept state. It may
+        use what `init` opened on `self`, and the other fields of its `Ok` count. Default: the kept state as it is.
+        """
+        return state
+
+    def commit(self, state: Any) -> None:
+        """Keep `state` now, in the middle of a callback, and let go of what the callback has replied until here.
+
+        For servers that were started with `restore` or `durable`; in others, and in `init`, it does nothing. A state
+        that cannot be encoded ends the server with `("bad_state", path)`.
+        """
+        keeper = current().keeper
+        if keeper is not None:
+            keeper.commit_now(state)
 
     # -- client functions -----------------------------------------------------------------------------------
 
@@ -376,11 +412,39 @@ def _required_parameters(cls: type) -> bool:
     return any(one.default is one.empty and one.kind not in {one.VAR_POSITIONAL, one.VAR_KEYWORD} for one in parameters)
 
 
+def _settings(cls: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Give the checked options of a start: those of the class, under those that were given."""
+    settings: dict[str, Any] = {}
+    if issubclass(cls, GenServer):
+        # of a state machine these may be states, and only the options are asked
+        if cls.restore is not None:
+            settings["restore"] = cls.restore
+        if cls.durable is not None:
+            settings["durable"] = cls.durable
+        if cls.max_state_crashes != keep.DEFAULT_STATE_CRASHES:
+            settings["max_state_crashes"] = cls.max_state_crashes
+    settings |= cls.options
+    settings |= options
+    check_options(settings)
+    if getattr(cls, "_keeps_nothing", False) and keep.keep_of(settings) is not None:
+        field = "restore" if "restore" in settings else "durable"
+        raise BadChildSpec(field, settings[field], f"nothing: of a {server_loop.label_of(cls)} no state can be kept")
+    if isinstance(settings.get("durable"), str | os.PathLike):
+        settings["durable"] = _absolute(settings["durable"])
+    return settings
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    """The new process may have another working directory."""
+    return os.path.abspath(path)
+
+
 def check_options(options: dict[str, Any]) -> None:
     """Refuse unknown start options and wrong values of known ones."""
     for key, value in options.items():
         if key not in OPTIONS:
             raise BadChildSpec(key, value, f"one of the options {', '.join(OPTIONS)}")
+    keep.check_keep(options)
     overflow = options.get("overflow", "block")
     if overflow not in {"block", "drop_newest", "error"}:
         raise BadChildSpec("overflow", overflow, "'block', 'drop_newest' or 'error'")

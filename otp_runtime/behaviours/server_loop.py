@@ -21,6 +21,7 @@ from otp_runtime.behaviours import handing_over, system_messages
 from otp_runtime.behaviours.gen import send_reply
 from otp_runtime.behaviours.returns import MISSING, Ignore, NoReply, Ok, RaiseInCaller, Reply, Stop
 from otp_runtime.core import messages as wire
+from otp_runtime.core.keep import keep_of
 from otp_runtime.errors import CodecError
 from otp_runtime.host import box as boxes
 from otp_runtime.host import pipe, poller
@@ -45,6 +46,7 @@ CALLBACKS = (
     "code_change",
     "format_status",
     "release",
+    "restored",
 )
 _ALLOWED = {
     "handle_call": "Reply(value, state), NoReply(state), Stop(reason, state, reply=…) or Reply.error(exception, state)",
@@ -503,11 +505,20 @@ def _run_server(context: Context, boot: Boot, cls: type, arg: Any, name: Any, op
     context.box.set_flag(boxes.OVERFLOW, boxes.OVERFLOW_POLICIES.index(overflow))
     # a state machine, an event manager: an object of the library's between the loop and the user's class
     server = getattr(cls, "_hosted_server", cls)()
-    if any(inspect.iscoroutinefunction(getattr(server, callback, None)) for callback in CALLBACKS):
+    loop: ServerLoop
+    if keep_of(options) is not None:
+        from otp_runtime.behaviours import keeping_loop
+
+        loop = keeping_loop.make(context, server, options, is_async=_is_async(server))
+    elif _is_async(server):
         from otp_runtime.behaviours.async_loop import AsyncServerLoop
 
-        loop: ServerLoop = AsyncServerLoop(context, server, options)
+        loop = AsyncServerLoop(context, server, options)
     else:
         loop = ServerLoop(context, server, options)
     loop.cls = cls
     return loop.run(boot, name, arg)
+
+
+def _is_async(server: Any) -> bool:
+    return any(inspect.iscoroutinefunction(getattr(server, callback, None)) for callback in CALLBACKS)

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from otp_runtime.behaviours import returns
-from otp_runtime.behaviours.gen import send_reply
+from otp_runtime.behaviours.gen import send_own_reply
 from otp_runtime.behaviours.gen_server import GenServer
 from otp_runtime.behaviours.gen_statem import NO_STATES
 from otp_runtime.behaviours.server_loop import _shown
@@ -29,6 +29,7 @@ from otp_runtime.core.statem import (
     Arrived,
     Begun,
     End,
+    Entering,
     Event,
     Happening,
     Machine,
@@ -89,6 +90,7 @@ class StatemServer(GenServer[Machine]):
     _armed: tuple[int, float] | None = None
     said: list[values.Reply] | None = None
     """The replies that a debugger has not seen yet; None while nobody debugs."""
+    _begun: Machine
 
     def take_in(self, user: Any) -> None:
         """Run the callbacks of `user`."""
@@ -128,13 +130,25 @@ class StatemServer(GenServer[Machine]):
     async def _terminate_async(self, reason: Any, machine: Machine) -> None:
         await self.user.terminate(reason, machine.state, machine.data)
 
+    # -- what outlives it -----------------------------------------------------------------------------------
+
+    def kept_form(self, machine: Machine) -> dict[str, Any]:
+        """Give what is kept of a machine: its state and its data. Its events and time-outs go with the process."""
+        # a reply of the transition may leave before the enter call of its state has returned
+        there = machine.phase if isinstance(machine.phase, Entering) else machine
+        return {"state": there.state, "data": there.data}
+
+    def from_kept(self, kept: dict[str, Any]) -> Machine:
+        """Make the machine that `init` gave one in the kept state: it enters that, and does what `init` said."""
+        return replace(self._begun, **kept)
+
     # -- turns ----------------------------------------------------------------------------------------------
 
     def _first(self, result: Any) -> Any:
         match result:
             case values.Ok(state, data, actions) if isinstance(state, str) or not self._has_named_states:
-                machine = Machine(state, data, phase=Starting(actions))
-                return returns.Ok(self._configured(machine), continue_=("init", state))
+                self._begun = self._configured(Machine(state, data, phase=Starting(actions)))
+                return returns.Ok(self._begun, continue_=("init", state))
             case returns.Ignore() | returns.Stop():
                 return result
             case values.Stop(reason):
@@ -284,7 +298,7 @@ def _reply(reply: values.Reply) -> None:
     """Send a reply; one that cannot travel is an error of the caller's call and not the end of the machine."""
     context, client = current(), reply.client
     try:
-        send_reply(context, client.pid.id, client.serial, wire.VALUE, reply.value)
+        send_own_reply(context, client, wire.VALUE, reply.value)
     except CodecError:
         try:
             context.codec.encode(reply.value, "reply")
@@ -292,4 +306,4 @@ def _reply(reply: values.Reply) -> None:
             context.node.warn(
                 f"{context.box.name or context.box.label} {context.pid!r}: a reply cannot be sent: {error}"
             )
-            send_reply(context, client.pid.id, client.serial, wire.RAISE, error)
+            send_own_reply(context, client, wire.RAISE, error)

@@ -103,6 +103,12 @@ def make_parser() -> argparse.ArgumentParser:
     _about_a_process(upgrade, timeout=30.0)
     upgrade.add_argument("--extra", metavar="TERM", help="what code_change is given: a Python literal or a word")
 
+    state = _add(commands, "state", "otp_runtime.cli.state:perform", "look at durable states, and drop them")
+    state.add_argument("what", choices=("ls", "show", "drop"), help="list them, print one, forget one")
+    state.add_argument("key", nargs="?", metavar="KEY", help="as `ls` prints it: a server's name, or /Root/child/...")
+    state.add_argument("--file", metavar="PATH", help="a database given as durable=PATH; default: all of this user's")
+    _about_a_node(state, help="only the states of this node; default: OTP_NODE, else of all")
+
     doctor = _add(commands, "doctor", "otp_runtime.cli.doctor:perform", "check that this machine can run nodes")
     _may_be_json(doctor)
     return parser
@@ -120,8 +126,8 @@ def _may_be_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _about_a_node(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--node", metavar="NAME", help="default: OTP_NODE, else the only running node")
+def _about_a_node(parser: argparse.ArgumentParser, help: str = "default: OTP_NODE, else the only running node") -> None:
+    parser.add_argument("--node", metavar="NAME", help=help)
     _may_be_json(parser)
 
 

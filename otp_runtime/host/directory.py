@@ -11,6 +11,7 @@
     tables/<name>/       what a registry's processes share: see `host.tables`
     apps/<name>          the settings of an application
     tails/<reader>       FIFOs of those who read reports along
+    state/<root>/…       kept states, each in the place of a child under its supervisors (host/snapshot_file.py)
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 FATE_BYTES = 8
 FATES_STEP = 512
-SUBDIRECTORIES = ("names", "p", "seg", "defs", "deaths", "tables", "apps", "tails")
+SUBDIRECTORIES = ("names", "p", "seg", "defs", "deaths", "tables", "apps", "tails", "state")
 HANDOVER_PARTS = ("said", "told", "order", "estate", "parting")
 """Of a handover: FIFOs for what the new process says and is told, and for what the old one is told; files for what
 the new one is to do and for what the old one leaves it."""
@@ -198,6 +199,10 @@ class NodeDirectory:
     def definition(self, digest: str) -> str:
         """Give the path of a class that cannot be imported."""
         return f"{self._root}/defs/{digest}"
+
+    def state(self, process_id: int) -> str:
+        """Give the place of the states that a root, or what hangs below it, keeps."""
+        return f"{self._root}/state/{process_id}"
 
     @property
     def fates(self) -> str:

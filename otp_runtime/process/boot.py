@@ -27,7 +27,7 @@ from otp_runtime.core import messages as wire
 from otp_runtime.errors import AlreadyRegistered, CallError, CodecError, ExitWith, TaskExited
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel
-from otp_runtime.process import current, links, names, reports
+from otp_runtime.process import current, links, names, places, reports
 from otp_runtime.process.context import Context, ExitSignal
 from otp_runtime.terms.reason import Exited, crash_of, is_abnormal
 
@@ -179,6 +179,7 @@ def run_child(
         identity = box.identity
         take_over(node, job, box, reaper, {boot_fd})
         context = Context(node, identity.id, box, is_program=False, parent=job.parent)
+        context.place = places.place_of(node.directory, job, identity.id)
         current.enter(node)
         current.become(context)
         listen_to_signals(context, reaper)

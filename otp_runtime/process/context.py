@@ -122,6 +122,8 @@ class Context(Sending):
         self.doomed: tuple[Any] | None = None
         self.on_doom: Callable[[int, Any], None] | None = None
         self.on_arrival: Callable[[], None] | None = None
+        self.place: tuple[str, ...] = ()
+        self.keeper: Any = None
         self.interrupts = False
         self.spinner = poller.Spinner()
         self._reading_lane = False

@@ -91,6 +91,7 @@ def make_record(directory: NodeDirectory, child: Child, reason: Any, facts: dict
         exit_code=reason.code if isinstance(reason, Exited) else None,
         oom=isinstance(reason, Signalled) and reason.oom,
         message_in_hand=words.get("message") or describe_message(child.box.message_in_hand),
+        last_good_state=words.get("last_good_state"),
         state=words.get("state"),
         python_traceback=words.get("traceback") or (reason.traceback if isinstance(reason, Crash) else None),
         native_stack=_native_stack(directory, child.id) if isinstance(reason, Signalled) else None,
@@ -130,6 +131,14 @@ def describe_message(payload: bytes | None) -> str | None:
     return f"{_KINDS.get(envelope[0], 'message')} {text[:SHOWN_MAX]}"
 
 
+def describe_state(body: bytes, limit: int | None = SHOWN_MAX) -> str | None:
+    """Say what a kept state is, for people, with no code of its classes; None when it cannot be read."""
+    try:
+        return repr(Codec(_StandIns(), imports=False).decode(body))[:limit]
+    except CodecError:
+        return None
+
+
 class _Unshipped:
     """Reads a message in a process that must not load its classes."""
 
@@ -151,6 +160,16 @@ def _native_stack(directory: NodeDirectory, process_id: int) -> str | None:
         text = Path(directory.native_stack(process_id)).read_text(encoding="utf-8", errors="replace")
         return text[:SHOWN_MAX] or None
     return None
+
+
+class _StandIns(_Unshipped):
+    """Reads a state whose classes are not here: a dataclass is shown with its fields."""
+
+    def load_class(self, ref: Any) -> type:
+        def show(self: Any) -> str:
+            return f"{ref[1]}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+        return type(str(ref[1]), (), {"__repr__": show, "__dataclass_fields__": {}})
 
 
 # -- keeping -----------------------------------------------------------------------------------------------

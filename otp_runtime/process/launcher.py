@@ -19,7 +19,7 @@ from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, poller
 from otp_runtime.host.box import Box
 from otp_runtime.host.directory import NodeDirectory
-from otp_runtime.process import current, shipping, task_body
+from otp_runtime.process import current, places, shipping, task_body
 from otp_runtime.process.context import Context
 from otp_runtime.process.handle import LAUNCHER_ID, NodeHandle
 from otp_runtime.process.job import Job
@@ -146,6 +146,9 @@ class Launcher:
             self._answer(*asker, [*word, child.pid])
 
     def _on_death(self, child: Child, reason: Any) -> bool:
+        if child.job is not None:
+            # nobody starts a root again: what it and all below it kept is over
+            places.forget(self.offspring.place_of(child))
         if child.id in self.askers or child.job is None or child.doom is not None:
             return False
         # a plain process that somebody killed is no news to them: a task that was shut down, a stream left early

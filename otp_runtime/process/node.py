@@ -24,7 +24,7 @@ from otp_runtime.errors import AlreadyStarted, CallError, NoNode
 from otp_runtime.host import directory as directories
 from otp_runtime.host import kernel, pipe, poller
 from otp_runtime.host.directory import DirectoryUnusable, NodeDirectory
-from otp_runtime.process import current, reports
+from otp_runtime.process import current, data, reports
 from otp_runtime.process.context import Slot
 from otp_runtime.process.handle import LAUNCHER_ID, NodeHandle
 from otp_runtime.terms.codec import Codec
@@ -86,7 +86,7 @@ def _start(name: str | None) -> NodeHandle:
         directory = NodeDirectory(base / file_name_of(full))
         _make_directory(directory, full)
         try:
-            handle, main_context = _prepare(directory, full)
+            handle, main_context = _prepare(directory, full, data.data_of(None if name is None else full))
         except BaseException:
             current.enter(None)
             directory.remove()
@@ -153,7 +153,7 @@ def _is_guarded(directory: NodeDirectory) -> bool:
     return False
 
 
-def _prepare(directory: NodeDirectory, full: str) -> tuple[NodeHandle, Any]:
+def _prepare(directory: NodeDirectory, full: str, data_place: dict[str, str]) -> tuple[NodeHandle, Any]:
     directory.next_id()  # 1 is the launcher's
     handle = NodeHandle(directory, full, secrets.randbits(48))
     os.mkfifo(directory.log, 0o600)
@@ -169,6 +169,7 @@ def _prepare(directory: NodeDirectory, full: str) -> tuple[NodeHandle, Any]:
                 "program": context.id,
                 "python_path": os.environ.get("PYTHONPATH"),
                 "path": [str(Path(entry or ".").resolve()) for entry in sys.path],
+                "data": data_place,
                 "os_pid": os.getpid(),
                 "started_at": time.time(),
             }

@@ -23,11 +23,11 @@ from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, pipe, poller, tables
 from otp_runtime.host.box import Box
 from otp_runtime.host.fates import DEAD
-from otp_runtime.process import boot, current, death, names
+from otp_runtime.process import boot, current, death, names, places
 from otp_runtime.process.context import reason_of_status
 from otp_runtime.process.handle import LAUNCHER_ID
 from otp_runtime.process.nursery import Nursery
-from otp_runtime.terms.reason import Crash, Signalled
+from otp_runtime.terms.reason import Crash, Signalled, is_abnormal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +70,7 @@ class Child:
         "root",
         "rusage",
         "status",
+        "told",
         "words",
     )
 
@@ -93,6 +94,7 @@ class Child:
         self.heirs: set[int] = set()
         self.root: Child | None = None
         self.status = 0
+        self.told = False
         self.died_at = 0.0
         self.rusage: Any = None
         self.words: dict[str, Any] = {}
@@ -341,6 +343,7 @@ class Offspring:
 
     def send_exit(self, child: Child, reason: Any) -> None:
         """Send an exit signal to a child, and see to it that one that does not trap ends."""
+        child.told = True
         self._abort_handover(child.id, reason)
         peer = self.context.peer(child.id)
         if peer is not None and child.id not in self.context.dying:
@@ -375,6 +378,7 @@ class Offspring:
 
     def kill(self, child: Child) -> None:
         """End a child untrappably; its reason is "killed"."""
+        child.told = True
         if child.box is not None:
             child.box.set_flag(boxes.KILL_REQUESTED)
         if child.pidfd >= 0:
@@ -474,6 +478,8 @@ class Offspring:
             self._bury_without_box(child)
             return
         reason = self._cause(child)
+        if child.job is not None:
+            self._see_to_state(child, reason)
         coming_back = False if child.job is None else self._on_death(child, reason)
         # first the fate: whoever gets the name then finds no table of the dead in its place
         self._seal_fate(child, coming_back)
@@ -497,6 +503,20 @@ class Offspring:
             return
         self._on_death(child, reason_of_status(child.status, killed=False, oom=False))
         self._reaped.append(child)
+
+    def _see_to_state(self, child: Child, reason: Any) -> None:
+        """Forget what a child kept that ended normally of its own accord; of any other, count how it fared with it."""
+        place = self.place_of(child)
+        if not (is_abnormal(reason) or child.told):
+            if child.outcome is not None and child.outcome[0] == "ok":
+                places.forget(place)
+        elif (state := places.note_death(place, told=child.told)) is not None:
+            child.words["last_good_state"] = death.describe_state(state)
+
+    def place_of(self, child: Child) -> places.Place:
+        """Give the place where a child keeps its state."""
+        assert child.job is not None
+        return places.place_of(self.directory, child.job, child.id)
 
     def take_reaped(self) -> list[Child]:
         """Give the children whose deaths were judged since the last call: now the owner may act."""

@@ -121,6 +121,11 @@ class Shipper:
             type.__setattr__(cls, name, value)
         return cls
 
+    def find_class(self, module: str, qualname: str) -> type | None:
+        """Give the class of that name, of those that were laid down or loaded here; the latest definition."""
+        named = [cls for cls in self._classes.values() if (cls.__module__, cls.__qualname__) == (module, qualname)]
+        return named[-1] if named else None
+
     # -- objects --------------------------------------------------------------------------------------------
 
     def dump(self, thing: Any) -> bytes:

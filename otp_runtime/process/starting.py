@@ -12,7 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Literal
 
-from otp_runtime.errors import AlreadyStarted, InitFailed, NoNode, StartTimeout
+from otp_runtime.errors import AlreadyStarted, DurableStateError, InitFailed, NoNode, StartTimeout
 from otp_runtime.process import boot, links, node
 from otp_runtime.process.current import current
 from otp_runtime.process.handle import LAUNCHER_ID
@@ -107,6 +107,8 @@ def start_error(reason: Any, label: str, timeout: float | None) -> Exception:
             return AlreadyStarted(pid)
         case "timeout":
             return StartTimeout(label, timeout)
+        case ("durable_state", str() as path, str() as why):
+            return DurableStateError(path, why)
         case _:
             return InitFailed(reason)
 

@@ -20,7 +20,7 @@ from otp_runtime.host import kernel
 from otp_runtime.host.box import Box
 from otp_runtime.host.fates import DEAD
 from otp_runtime.process import boot as booting
-from otp_runtime.process import current, estate
+from otp_runtime.process import current, estate, places
 from otp_runtime.process.context import Context
 from otp_runtime.process.handle import LAUNCHER_ID
 from otp_runtime.process.job import Job
@@ -68,6 +68,7 @@ class Succession:
         assert box is not None
         self._estate = data
         self.context = Context(self.node, self.id, box, is_program=False, parent=self.job.parent)
+        self.context.place = places.place_of(self.node.directory, self.job, self.id)
         self._dead = estate.take_up(self.context, data)
         return self.context
 

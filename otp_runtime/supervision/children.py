@@ -27,9 +27,11 @@ from otp_runtime.process import death
 from otp_runtime.process.client import Client
 from otp_runtime.process.job import Job
 from otp_runtime.process.offspring import Child, Offspring, keep_record, report
+from otp_runtime.supervision.child_places import ChildPlaces
 from otp_runtime.supervision.launch import start_with
 from otp_runtime.supervision.preload import preload_for
 from otp_runtime.terms.events import Exit
+from otp_runtime.terms.pid import Pid
 from otp_runtime.terms.reason import Crash, is_abnormal
 
 if TYPE_CHECKING:
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from otp_runtime.behaviours.debugging import Debugger
     from otp_runtime.core.child_spec import ChildSpec
     from otp_runtime.process.context import Context
-    from otp_runtime.terms.pid import Pid
 
 LEAVING_SECONDS: Final = 0.5
 """How long a supervisor without room waits for a task that is as good as gone; it may have been stopped meanwhile."""
@@ -111,12 +112,15 @@ class Performer:
         self._dead: dict[int, Child] = {}
         self._failed: Child | None = None
         self._awaited: dict[Any, list[Child]] = {}
+        self._places = ChildPlaces(context.place, by_id=isinstance(state.children, tuple))
         self.offspring = Offspring(context, serve, self._on_word, self._on_death)
 
     def feed(self, event: core.Event) -> None:
         """Let the core decide on an event; what it says is done at the next `perform`."""
+        before = self.state.children
         self.state, actions = self.core.step(self.state, event, poller.now())
         self._actions.extend(actions)
+        self._places.dropped(before, self.state.children)
 
     def perform(self) -> None:
         """Do all that was decided."""
@@ -213,6 +217,7 @@ class Performer:
             links=(self.context.id,),
             name=spec.id if isinstance(spec.id, str) else "",
             shutdown=None,
+            place=self._places.of_start(key),
             **self._job,
         )
         telemetry.emit("supervisor.start_child", id=spec.id)
@@ -256,6 +261,7 @@ class Performer:
         key = self._starting.pop(child.id)
         self._running[child.id] = child
         self._awaited.pop(key, None)
+        self._places.started(key, child)
         self._report_progress(child)
         self.feed(core.ChildStarted(key, child.pid))
         if self.debugger is not None:
@@ -293,6 +299,8 @@ class Performer:
         match outcome:
             case ["ignore"]:
                 self.feed(core.ChildIgnored(key))
+                if isinstance(key, Pid):
+                    self._places.gone(key.id)
             case ["supervisor", data]:
                 self._become_supervisor(key, child, data)
                 return False
@@ -324,6 +332,10 @@ class Performer:
             # its death waits in the backlog, and its report with it
             return
         self._dead.pop(child.id, None)
+        if not (
+            self._places.by_id or self.core.is_coming_back(self.state, child.pid) or self.core.is_halting(self.state)
+        ):
+            self._places.gone(child.id)
         child.close_box()
 
     def _forget_the_handled(self) -> None:

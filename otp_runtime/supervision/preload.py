@@ -16,6 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from otp_runtime.behaviours import keeping_loop  # noqa: F401 - for children that keep their state
 from otp_runtime.process import boot, current, shipping
 
 if TYPE_CHECKING:

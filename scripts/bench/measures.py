@@ -18,7 +18,7 @@ import psutil
 from otp_runtime import GenServer, Registry, ServerDown, Supervisor, upgrade
 from otp_runtime.supervision.upgrade import recycle
 from scripts.bench.floor import REQUEST, Forks, OneWay, PingPong
-from scripts.bench.server import Echo
+from scripts.bench.server import Echo, Kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +56,14 @@ class Rig:
     @functools.cached_property
     def echo(self) -> Pid:
         return self._stack.enter_context(Echo.start_link(name=NAME))
+
+    @functools.cache  # noqa: B019 - one rig lives as long as the program
+    def kept(self, size: str) -> Pid:
+        return self._stack.enter_context(Kept.start_link(SIZES[size], restore="last_good"))
+
+    @functools.cached_property
+    def unkept(self) -> Pid:
+        return self._stack.enter_context(Kept.start_link(SIZES["1k"]))
 
     @functools.cached_property
     def ping_pong(self) -> PingPong:
@@ -234,6 +242,41 @@ def _registry_register(rig: Rig) -> Round:
     return _time_each(once, 50 if rig.quick else 300), []
 
 
+# -- kept states ---------------------------------------------------------------------------------------------
+
+SIZES = {"1k": 1_000, "100k": 100_000, "10m": 10_000_000}
+
+
+def _call_kept(rig: Rig) -> Round:
+    """A call that changes a state of 1 KB, kept and not kept, both on one core."""
+    count = 50 if rig.quick else 200
+
+    def calls(server: Pid) -> Samples:
+        assert server.os_pid is not None
+        rig.place("one", server.os_pid)
+        return _time_each(lambda: GenServer.call(server, REQUEST), count)
+
+    try:
+        return rig.in_turns(lambda: calls(rig.kept("1k")), lambda: calls(rig.unkept))
+    finally:
+        rig.place("free", os.getpid())
+
+
+def _commits(size: str, count: int, *, changing: bool = True, in_ms: bool = False) -> Callable[[Rig], Round]:
+    """Commits alone; of an unchanged state beside those of one that changes."""
+
+    def commits(rig: Rig, changing: bool) -> Samples:
+        each = GenServer.call(rig.kept(size), ("commit", max(2, count // 8) if rig.quick else count, changing), None)
+        return [each / 1000 if in_ms else each]
+
+    def take(rig: Rig) -> Round:
+        if changing:
+            return commits(rig, True), []
+        return rig.in_turns(lambda: commits(rig, False), lambda: commits(rig, True))
+
+    return take
+
+
 # -- life and death --------------------------------------------------------------------------------------------
 
 
@@ -354,6 +397,17 @@ MEASURES = (
         "call-rested", f"call after {REST_SECONDS * 1000:g} ms of rest, placed freely", "us", _call_rested, every=4
     ),
     Measure("cast", "casts handled (floor: frames one way)", "k/s", _cast, every=2),
+    Measure("call-kept", "call, 1 KB of state kept (floor: not kept), both on one core", "us", _call_kept),
+    Measure("commit-same", "commit of 1 KB, unchanged (floor: changed)", "us", _commits("1k", 400, changing=False)),
+    Measure(
+        "commit-same-10m",
+        "commit of 10 MB, unchanged (floor: changed)",
+        "us",
+        _commits("10m", 2, changing=False),
+        every=16,
+    ),
+    Measure("commit-100k", "commit of 100 KB, changed", "ms", _commits("100k", 16, in_ms=True), every=4),
+    Measure("commit-10m", "commit of 10 MB, changed", "ms", _commits("10m", 2, in_ms=True), every=16),
     Measure("lookup", "look a name up (floor: readlink)", "us", _lookup),
     Measure("registry", "registry look-ups (floor: readlinks)", "k/s", _registry_lookup),
     Measure("registry-write", "register a key and unregister it", "us", _registry_register),

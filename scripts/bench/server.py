@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from otp_runtime import GenServer, NoReply, Reply
@@ -26,3 +27,27 @@ class Echo(GenServer[int]):
         if request == "os_pid":
             return Reply(os.getpid(), state)
         return Reply(request, state)
+
+
+class Kept(GenServer[dict[str, Any]]):
+    """Its state is a dict of about so many bytes, and changes with every call; started with `restore` or without."""
+
+    def init(self, size: int) -> dict[str, Any]:
+        return {"calls": 0, **{f"field {number}": f"{number:032}" for number in range(size // 42)}}
+
+    def handle_call(self, request: Any, client: Client[Any], state: dict[str, Any]) -> Reply[Any, dict[str, Any]]:
+        match request:
+            case ("commit", count, changing):
+                return Reply(self._commit(count, changing, state), state)
+            case _:
+                return Reply(request, {**state, "calls": state["calls"] + 1})
+
+    def _commit(self, count: int, changing: bool, state: dict[str, Any]) -> float:
+        """Commit `count` times; give the microseconds of each."""
+        states = [{**state, "calls": number} for number in (-1, -2 if changing else -1)] * 2
+        for one in states:
+            self.commit(one)
+        started = time.perf_counter()
+        for number in range(count):
+            self.commit(states[number & 1])
+        return (time.perf_counter() - started) / count * 1e6

@@ -89,6 +89,7 @@ class Library(Application):
 
 children = [Counter.child_spec(1, name="counter"), Polite.child_spec(2, name="polite")]
 spec = Counter.child_spec(1, name="counter")
+durable = [Counter.child_spec(0, name="keeper", durable=True)]
 polite = [Polite.child_spec(number, name=f"polite{number}") for number in (1, 2, 3)]
 stubborn = [Stubborn.child_spec(0, name="stubborn")]
 broken = [BadStart.child_spec(0)]

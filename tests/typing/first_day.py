@@ -10,6 +10,7 @@ from otp_runtime import (
     Client,
     DynamicSupervisor,
     EventHandler,
+    Every,
     GenEvent,
     GenServer,
     GenStateMachine,
@@ -46,6 +47,20 @@ class Counter(GenServer[int]):
     def handle_call(self, request: str, client: Client[int], state: int, /) -> Reply[int, int]:
         """Tell."""
         return Reply(state, state)
+
+
+class Kept(Counter):
+    """Its state outlives it."""
+
+    restore = "last_good"
+    durable = True
+    max_state_crashes = 5
+    vsn = 2
+
+    def restored(self, state: int, /) -> int:
+        """Take it, and keep it at once."""
+        self.commit(state)
+        return state
 
 
 class Bare(GenServer):
@@ -179,3 +194,10 @@ def look(counter: Pid) -> None:
     started: list[str] = application.ensure_all_started(Shop, "transient", config="shop.toml")
     pid: Pid | None = application.start("shop:Shop")
     print(started, pid, application.get_env(Shop, "port", 80))
+
+
+def keep() -> None:
+    """The options of what is kept are typed."""
+    Kept.start(1, restore="previous", durable="a.db", commit=Every(3), max_state_crashes=2)
+    Agent.start_link(dict, restore="last_good", commit="manual")
+    Supervisor.start_link([Kept.child_spec(1, commit=Every(seconds=0.5))], strategy="one_for_one")

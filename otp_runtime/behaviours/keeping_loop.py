@@ -1,0 +1,102 @@
+"""The loop of a server whose state is kept: the same rules, and what a callback gave is kept before its reply leaves.
+
+A class of its own, so that a server which keeps nothing pays nothing for it. All of it hangs on four places: the start
+(the state of `init` is replaced), the result of a callback, a system message that changes the state, and the end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from otp_runtime.behaviours.async_loop import AsyncServerLoop
+from otp_runtime.behaviours.keeping import Keeper, at_once, reason_of
+from otp_runtime.behaviours.returns import MISSING, NoReply, RaiseInCaller, Reply, Stop
+from otp_runtime.behaviours.server_loop import ServerLoop
+from otp_runtime.core import messages as wire
+from otp_runtime.core.keep import keep_of
+from otp_runtime.errors import CodecError, DurableStateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otp_runtime.process.boot import Boot
+    from otp_runtime.process.context import Context
+
+_FAILURES = (CodecError, DurableStateError, OSError)
+_CHANGES_STATE = ("replace_state", "change_code")
+
+
+class Keeping(ServerLoop):
+    """What both loops have in common."""
+
+    def __init__(self, context: Context, server: Any, options: dict[str, Any]) -> None:
+        """See `ServerLoop`; the options say what is kept."""
+        super().__init__(context, server, options)
+        keep = keep_of(options)
+        assert keep is not None
+        self.keeper = Keeper(self, keep)
+        # what is called with the state that a callback gave; the keeper puts the shortest way here
+        self.keep_state: Callable[[Any], None] = self.keeper.returned
+        self._apply_plain = super()._apply
+
+    def run(self, boot: Boot, name: Any, arg: Any) -> Any:
+        """Live; give the exit reason."""
+        reason = super().run(boot, name, arg)
+        if self.message is None:
+            self.keeper.finish(self.state)
+        return reason
+
+    def _apply(self, name: str, result: Any, envelope: wire.Envelope) -> None:
+        kind = type(result)
+        if kind is NoReply or ((kind is Reply or kind is RaiseInCaller) and name == "handle_call"):
+            try:
+                self.keep_state(result.state)
+            except _FAILURES as error:
+                self._end(reason_of(error))
+        elif kind is Stop:
+            self._keep(self.keep_state, self.state if result.state is MISSING else result.state)
+        self._apply_plain(name, result, envelope)
+
+    def _answer_system(self, envelope: wire.Envelope, how: int, value: Any) -> None:
+        request = envelope[3]
+        if how == wire.VALUE and isinstance(request, tuple) and request and request[0] in _CHANGES_STATE:
+            self._keep(self.keeper.commit, self.state)
+        self.keeper.release()
+        super()._answer_system(envelope, how, value)
+
+    def _keep(self, how: Callable[[Any], None], state: Any) -> None:
+        try:
+            how(state)
+        except _FAILURES as error:
+            self._end(reason_of(error))
+
+    def _end(self, reason: Any) -> None:
+        self.keeper.let_go()
+        super()._end(reason)
+
+
+class KeepingLoop(Keeping):
+    """One server whose state is kept."""
+
+    def _start(self, boot: Boot, result: Any) -> bool:
+        return super()._start(boot, at_once(self.keeper.begin(result)))
+
+    def _loop(self) -> None:
+        self._keep(self.keeper.take_up, self.state)
+        super()._loop()
+
+
+class AsyncKeepingLoop(Keeping, AsyncServerLoop):
+    """One async server whose state is kept."""
+
+    async def _begin(self, boot: Boot, result: Any) -> bool:
+        return await super()._begin(boot, await self.keeper.begin(result))
+
+    async def _loop_async(self) -> None:
+        self._keep(self.keeper.take_up, self.state)
+        await super()._loop_async()
+
+
+def make(context: Context, server: Any, options: dict[str, Any], *, is_async: bool) -> Keeping:
+    """Make the loop of a server whose options ask for its state to be kept."""
+    return (AsyncKeepingLoop if is_async else KeepingLoop)(context, server, options)

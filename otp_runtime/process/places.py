@@ -1,0 +1,76 @@
+"""Where a process keeps its state: a place that belongs to a child id under its supervisors, not to a process.
+
+A place is a path and a lineage. The path has no suffix; what lies there is `<path>.state`, one server's kept states,
+or `<path>/`, the places of a supervisor's children. The lineage is the same for people, and for databases, which the
+next run of the same application opens: the root's name or label, then the child ids.
+
+    state/12/7f3a…/c04e….state        ("Shop", "tills", "('till', 1)")
+
+The OS parent gives a place to each child and is the one who forgets it: when the child ended normally of its own
+accord, and when its spec is gone. A child that its supervisor told to end (in a group restart, by `terminate_child`)
+keeps its place, and so does one that is killed, with all that hangs below it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import keyword
+import os
+import re
+import shutil
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from otp_runtime.core.snapshots import IN_USE, Streak
+from otp_runtime.host import snapshot_file
+
+if TYPE_CHECKING:
+    from otp_runtime.host.directory import NodeDirectory
+    from otp_runtime.process.job import Job
+
+Place: TypeAlias = "tuple[str, ...]"
+
+_PLAIN = re.compile(r"[A-Za-z_][\w@:. -]*", re.ASCII)
+
+
+def place_of(directory: NodeDirectory, job: Job, process_id: int) -> Place:
+    """Give the place of a process: the one its supervisor gave it, else one of its own."""
+    return job.place or (directory.state(process_id), job.name or job.label)
+
+
+def place_of_child(parent: Place, child_id: Any) -> Place:
+    """Give the place of a child of the supervisor whose place is `parent`."""
+    text = text_of(child_id)
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:24]
+    return f"{parent[0]}/{digest}", *parent[1:], text
+
+
+def text_of(child_id: Any) -> str:
+    """Say a child id as a text that no other id has: a plain word as itself, all else as Python writes it."""
+    if isinstance(child_id, str) and _PLAIN.fullmatch(child_id) and not keyword.iskeyword(child_id):
+        return child_id
+    return repr(child_id)
+
+
+def file_of(place: Place) -> str:
+    """Give the path of the kept states of a server."""
+    return f"{place[0]}.state"
+
+
+def forget(place: Place) -> None:
+    """Forget what a child kept, and what the children of a supervisor kept."""
+    snapshot_file.forget(file_of(place))
+    if os.path.isdir(place[0]):
+        shutil.rmtree(place[0], ignore_errors=True)
+
+
+def note_death(place: Place, *, told: bool) -> bytes | None:
+    """Count a death in the streak of the server; give its newest state, if that can be shown.
+
+    Counted is a death that nobody told it to die, with the state in its hands and before one callback returned.
+    """
+    remains = snapshot_file.look(file_of(place))
+    if remains is None:
+        return None
+    if remains.phase == IN_USE and not told:
+        snapshot_file.set_streak(file_of(place), Streak.from_int(remains.streak).after_crash().to_int())
+    return remains.body

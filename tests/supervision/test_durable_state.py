@@ -1,0 +1,211 @@
+"""States that outlive the node: found by the next run, kept at a normal end, and never silently fresh."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from otp_runtime import DurableStateError, GenServer, InitFailed, Reply, ServerDown, Supervisor, process
+from otp_runtime.host import durable
+from otp_runtime.testing import sigkill, wait_restarted
+from tests.supervision.keepers import Keeper, put
+
+ROOT = Path(__file__).parents[2]
+
+PROGRAM = """
+import os, sys
+from dataclasses import dataclass
+from otp_runtime import GenServer, Node, Reply, Supervisor
+
+@dataclass
+class Account:
+    entries: list
+
+class Bank(GenServer):
+    durable = True
+    def init(self, arg):
+        return Account([])
+    def handle_call(self, request, client, account):
+        account.entries.append(request)
+        return Reply(account.entries, account)
+
+if len(sys.argv) > 2:
+    Node.start(sys.argv[2])
+Supervisor.start_link([Bank.child_spec(id=("bank", 1), name=None)], strategy="one_for_one", name="shop")
+(bank,) = Supervisor.which_children("shop")
+print(GenServer.call(bank.pid, len(sys.argv[1])), flush=True)
+if sys.argv[1] == "kill":
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "states.db")
+
+
+def run(directory, *arguments):
+    """Run the program; give what it printed, and on failure its errors."""
+    script = directory / "bank.py"
+    script.write_text(PROGRAM, encoding="utf-8")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("OTP_")}
+    environment |= {
+        "PYTHONPATH": str(ROOT),
+        "OTP_RUNTIME_DIR": str(directory / "runtime"),
+        "XDG_DATA_HOME": str(directory / "data"),
+    }
+    ended = subprocess.run(
+        [sys.executable, str(script), *arguments],
+        env=environment,
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    return ended.stdout.strip() or ended.stderr
+
+
+@pytest.mark.slow
+class TestNextRun:
+    def test_finds_the_state(self, tmp_path):
+        """Of a run that was killed, of one that ended well; a class of the main script is this run's class."""
+        said = [run(tmp_path, "kill"), run(tmp_path, "end"), run(tmp_path, "kill")]
+
+        assert ["[4]", "[4, 3]", "[4, 3, 4]"] == said
+        assert len(os.listdir(tmp_path / "data" / "otp_runtime")) >= 1
+
+    def test_nodes_are_apart(self, tmp_path):
+        """A named node has a database of its own name."""
+        said = [run(tmp_path, "end"), run(tmp_path, "end", "shop@here"), run(tmp_path, "end", "shop@here")]
+
+        assert ["[3]", "[3]", "[3, 3]"] == said
+        assert "shop@here.db" in os.listdir(tmp_path / "data" / "otp_runtime")
+
+
+class TestInOneNode:
+    def test_it_outlives_its_tree(self, me, path):
+        """Under its local name, whoever supervises it."""
+        with Supervisor.start_link([Keeper.child_spec(0, name="k", durable=path)], strategy="one_for_one"):
+            GenServer.call("k", put({"a": (1,)}))
+        with Keeper.start_link(0, name="k", durable=path) as server:
+            assert GenServer.call(server, "get") == {"a": (1,)}
+
+    def test_a_normal_end_keeps_it(self, me, path):
+        """Only `state drop` forgets."""
+        for expected in (0, 5):
+            server = Keeper.start(0, name="k", durable=path)
+            assert GenServer.call(server, "get") == expected
+            GenServer.call(server, put(5))
+            GenServer.stop(server)
+
+    def test_a_restart(self, me, path):
+        """Of the server alone, as with any kept state."""
+        with Supervisor.start_link([Keeper.child_spec(0, name="k", durable=path)], strategy="one_for_one"):
+            GenServer.call("k", put(1))
+            wait_restarted("k", after=sigkill("k"))
+
+            assert GenServer.call("k", "get") == 1
+
+    def test_written_and_not_restored(self, me, path):
+        """`restore="fresh"` says so."""
+        for _ in range(2):
+            with Keeper.start_link(0, name="k", durable=path, restore="fresh") as server:
+                assert GenServer.call(server, "get") == 0
+                GenServer.call(server, put(1))
+
+        (row,) = durable.rows_of(path)
+        assert row.generation >= 2
+
+    def test_only_data(self, me, path):
+        """A function means nothing to a later version of the program."""
+        server = Keeper.start({}, name="k", durable=path)
+        with pytest.raises(ServerDown) as caught:
+            GenServer.call(server, put({"f": print_nothing.__get__(1)}))
+
+        assert caught.value.reason == ("bad_state", 'state["f"]')
+
+    def test_a_relative_path_is_the_callers(self, me, tmp_path, monkeypatch):
+        """The new process may work elsewhere."""
+        monkeypatch.chdir(tmp_path)
+        with Keeper.start_link(0, name="k", durable="here.db") as server:
+            GenServer.call(server, put(1))
+
+        assert (tmp_path / "here.db").exists()
+
+
+def print_nothing(_self):
+    """Be a function that is bound."""
+
+
+class TestWhatIsWrong:
+    def test_no_database_fails_the_start(self, me, path):
+        """With the error's own name, and the file as it was."""
+        Path(path).write_bytes(b"a diary " * 100)
+
+        with pytest.raises(DurableStateError, match="file is not a database"):
+            Keeper.start(0, name="k", durable=path)
+        assert Path(path).read_bytes() == b"a diary " * 100
+
+    def test_under_a_supervisor(self, me, path):
+        """The reason is a term that names the file."""
+        Path(path).write_bytes(b"a diary " * 100)
+        with pytest.raises(InitFailed) as caught:
+            Supervisor.start_link([Keeper.child_spec(0, name="k", durable=path)], strategy="one_for_one")
+
+        reason = ("durable_state", path, "file is not a database")
+        assert ("shutdown", ("failed_to_start_child", "k", reason)) == caught.value.reason
+
+    def test_a_damaged_state_is_not_silently_fresh(self, me, path):
+        """The start fails."""
+        with Keeper.start_link(0, name="k", durable=path) as server:
+            GenServer.call(server, put(1))
+        with durable._open(path) as connection:
+            connection.execute("UPDATE state SET body = x'c1', checksum = checksum + 1")
+        connection.close()
+
+        with pytest.raises(DurableStateError, match="the state of 'k' is damaged"):
+            Keeper.start(0, name="k", durable=path)
+
+    def test_a_full_disk_ends_the_server_before_the_reply(self, me, path):
+        """What the caller was told before is still there."""
+        server = Keeper.start(0, name="k", durable=path)
+        GenServer.call(server, put(1))
+        with pytest.raises(ServerDown) as caught:
+            GenServer.call(server, fill)
+        kind, where, _why = caught.value.reason
+        assert ("durable_state", path) == (kind, where)
+
+        with Keeper.start_link(0, name="k", durable=path) as again:
+            assert GenServer.call(again, "get") == 1
+
+    def test_two_servers_of_one_key(self, me, path):
+        """They would write over each other's state."""
+        with (
+            Keeper.start_link(0, durable=path) as first,
+            pytest.raises(DurableStateError, match=f"kept by another server, OS process {first.os_pid}"),
+        ):
+            Keeper.start(0, durable=path)
+
+
+def fill(_server, _client, _state):
+    """Let this process write no more than it has: a disk that is full."""
+    import resource
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+    return Reply("ok", "x" * 1_000_000)
+
+
+def test_the_names_in_the_database(me, path):
+    """A local name, else the way down from the root."""
+    children = [Keeper.child_spec(0, name="named", durable=path), Keeper.child_spec(0, id=("till", 1), durable=path)]
+    with Supervisor.start_link(children, strategy="one_for_one", name="shop") as sup:
+        for child in Supervisor.which_children(sup):
+            GenServer.call(child.pid, put(1))
+
+    assert ["/shop/('till', 1)", "named"] == [row.key for row in durable.rows_of(path)]
+    assert process.whereis("named") is None
