@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from otp_runtime.core import messages as wire
-from otp_runtime.core.names import Held
 from otp_runtime.errors import CallError, CallingSelf, CallTimeout, NoProcess, ServerDown
 from otp_runtime.host import pipe, poller
 from otp_runtime.process import bridge, names
@@ -99,8 +98,7 @@ def whereis(server: Any) -> Pid | None:
     if type(server) is Pid:
         return server
     if isinstance(server, str):
-        owner = names.owner_of(context.directory, server)
-        return context.pid_of(owner.id) if isinstance(owner, Held) else None
+        return names.holder_of(context, server)
     try:
         return names.find(context, server, None, wait=False).pid
     except NoProcess:

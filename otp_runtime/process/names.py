@@ -50,6 +50,15 @@ def owner_of(directory: NodeDirectory, name: str) -> Owner | None:
         return None
 
 
+def holder_of(context: Context, name: str) -> Pid | None:
+    """Read which process has a name; None also while it is coming back."""
+    try:
+        target = os.readlink(_path(context.directory, name))
+    except OSError:
+        return None
+    return context.pid_of(int(target)) if target.isdecimal() else None
+
+
 def register(context: Context, process_id: int, name: str) -> None:
     """Give a name to a process; raises `AlreadyRegistered` when another living one has it, or it has another."""
     directory = context.directory

@@ -302,9 +302,7 @@ def unregister(name: str) -> None:
 
 def whereis(name: str) -> Pid | None:
     """Give the process that has a local name now; None when nobody has, also while it is being restarted."""
-    context = current()
-    owner = names.owner_of(context.directory, name)
-    return context.pid_of(owner.id) if isinstance(owner, Held) else None
+    return names.holder_of(current(), name)
 
 
 def registered() -> builtins.list[str]:
