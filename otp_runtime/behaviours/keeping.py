@@ -244,13 +244,20 @@ class Keeper:
         self._committed_at = poller.now()
         self.release()
 
-    def finish(self, state: Any) -> None:
-        """The server ends between two callbacks: keep what a policy has left for later."""
+    def keep_rest(self, state: Any) -> None:
+        """The server ends in order, and `state` is its last: keep what a policy has left for later.
+
+        Raises as `returned`.
+        """
         if self._callbacks and isinstance(self.keep.commit, Every) and self._file is not None:
-            try:
-                self.commit(state)
-            except (CodecError, DurableStateError, OSError) as error:
-                self._warn(f"its last state could not be kept: {error}")
+            self._commit_counted(state)
+
+    def finish(self, state: Any) -> None:
+        """As `keep_rest`, of a server that ends whatever comes: what cannot be kept is a warning."""
+        try:
+            self.keep_rest(state)
+        except (CodecError, DurableStateError, OSError) as error:
+            self._warn(f"its last state could not be kept: {error}")
 
     def _settle(self) -> None:
         """A callback returned: the state is not one that kills, once what it gave is the newest that is kept."""

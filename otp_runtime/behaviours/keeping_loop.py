@@ -53,14 +53,19 @@ class Keeping(ServerLoop):
                 self.keep_state(result.state)
             except _FAILURES as error:
                 self._end(reason_of(error))
-        elif kind is Stop:
-            self._keep(self.keep_state, self.state if result.state is MISSING else result.state)
+        elif kind is Stop and not getattr(self.server, "is_at_fault", False):
+            state = self.state if result.state is MISSING else result.state
+            self._keep(self.keep_state, state)
+            self._keep(self.keeper.keep_rest, state)
         self._apply_plain(name, result, envelope)
 
     def _answer_system(self, envelope: wire.Envelope, how: int, value: Any) -> None:
         request = envelope[3]
-        if how == wire.VALUE and isinstance(request, tuple) and request and request[0] in _CHANGES_STATE:
+        word = request[0] if isinstance(request, tuple) and request else None
+        if how == wire.VALUE and word in _CHANGES_STATE:
             self._keep(self.keeper.commit, self.state)
+        elif word == "terminate":
+            self.keeper.finish(self.state)
         self.keeper.release()
         super()._answer_system(envelope, how, value)
 

@@ -90,6 +90,8 @@ class StatemServer(GenServer[Machine]):
     _armed: tuple[int, float] | None = None
     said: list[values.Reply] | None = None
     """The replies that a debugger has not seen yet; None while nobody debugs."""
+    is_at_fault: bool = False
+    """Whether it ends because of what the user's code returned: that callback left no state worth keeping."""
     _begun: Machine
 
     def take_in(self, user: Any) -> None:
@@ -204,6 +206,7 @@ class StatemServer(GenServer[Machine]):
                     return returns.NoReply(machine, continue_=(type_, content))
                 case End(reason, at_fault):
                     if at_fault is not MISSING:
+                        self.is_at_fault = True
                         self._warn(reason[0], at_fault)
                     return returns.Stop(reason, machine)
         return self._rest(machine)

@@ -108,6 +108,11 @@ class Door(GenStateMachine):
                 return statem.KeepStateAndData(statem.Reply(client, (state, data["opened"])))
             case statem.Call(client), "reply and die":
                 return statem.KeepState(threading.Lock(), statem.Reply(client, "told"))
+            case statem.Call(), "return nonsense":
+                data["opened"] = "nonsense"
+                return "nonsense"
+            case statem.Call(), "do nonsense":
+                return statem.KeepState({**data, "opened": "nonsense"}, ["nonsense"])
 
 
 @dataclass(frozen=True)

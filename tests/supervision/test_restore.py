@@ -12,6 +12,7 @@ from otp_runtime import (
     BadChildSpec,
     CodecError,
     Crash,
+    Down,
     DynamicSupervisor,
     Every,
     ExitWith,
@@ -572,6 +573,31 @@ class TestCommit:
 
             assert get() == 5
 
+    @pytest.mark.parametrize("how", ["Stop", "stop"])
+    @pytest.mark.parametrize("server", [Keeper, AsyncKeeper])
+    def test_so_does_an_end_of_its_own(self, me, tmp_path, server, how):
+        """What a normal end leaves in a database is the last state, whichever way the server was ended."""
+        path = tmp_path / "kept.db"
+        pid = server.start(0, name="keeper", durable=path, commit=Every(100))
+        ref = process.monitor(pid)
+        GenServer.call(pid, put(5))
+        if how == "stop":
+            GenServer.stop(pid)
+        else:
+            GenServer.cast(pid, lambda server, state: Stop("normal", state))
+        assert_receive(Down(ref, ..., "normal"))
+        with server.start_link(0, name="keeper", durable=path, commit=Every(100)) as successor:
+            assert GenServer.call(successor, "get") == 5
+
+    def test_so_does_a_stop_for_whatever_reason(self, me):
+        """The callback gave its last state with it."""
+        with supervise(Keeper.child_spec(0, name="keeper", commit=Every(100))):
+            before = process.whereis("keeper")
+            GenServer.cast("keeper", lambda server, state: Stop("boom", 7))
+            wait_restarted("keeper", after=before)
+
+            assert get() == 7
+
     def test_without_restore_it_does_nothing(self, me):
         """A class may be started either way."""
         with Keeper.start_link(0, restore="fresh") as server:
@@ -638,6 +664,18 @@ class TestStateMachine:
 
             assert ("bad_state", 'state["data"]') == caught.value.reason
             wait_restarted("keeper")
+
+    @pytest.mark.parametrize("how", ["return nonsense", "do nonsense"])
+    def test_what_a_bad_return_left_is_not_kept(self, me, how):
+        """It is a crash as an exception is, also where the data was changed in place before."""
+        with supervise(Door.child_spec(me, name="keeper")):
+            GenStateMachine.call("keeper", "open")
+            before = process.whereis("keeper")
+            with pytest.raises(ServerDown):
+                GenStateMachine.call("keeper", how)
+            wait_restarted("keeper", after=before)
+
+            assert ("open", 1) == GenStateMachine.call("keeper", "look")
 
 
 def test_an_event_manager_keeps_nothing(me):
