@@ -6,8 +6,10 @@ said in the node's own file, when the program starts it: `$XDG_DATA_HOME/otp_run
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
+from otp_runtime.errors import CodecError
 from otp_runtime.host.durable import DurableStore
 from otp_runtime.terms.codec import Codec
 
@@ -29,12 +31,16 @@ class NamedClasses:
         self._shipper = shipper
 
     def class_ref(self, cls: type) -> ClassRef:
-        """Name a class."""
-        return [cls.__module__, cls.__qualname__, ""]
+        """Name a class, and say where this run laid it down: one that only came with a message is found there."""
+        return self._shipper.class_ref(cls)
 
     def load_class(self, ref: ClassRef) -> type:
         """Give the class of that name."""
         found = self._shipper.find_class(ref[0], ref[1])
+        if found is None and ref[2]:
+            # a successor in the same run, whose own code does not name the class
+            with contextlib.suppress(CodecError):
+                found = self._shipper.load_class(ref)
         if found is None:
             message = f"this run of the program has no class {ref[1]}, or the server does not use it"
             raise LookupError(message)

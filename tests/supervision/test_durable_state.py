@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,20 @@ class TestInOneNode:
             wait_restarted("k", after=sigkill("k"))
 
             assert GenServer.call("k", "get") == 1
+
+    def test_a_class_that_came_with_a_message(self, me, path):
+        """A successor knows it too, though nothing in the code of the server names it."""
+
+        @dataclass
+        class Order:
+            number: int
+
+        with Supervisor.start_link([Keeper.child_spec(0, name="k", durable=path)], strategy="one_for_one"):
+            GenServer.call("k", put(Order(1)))
+            assert GenServer.call("k", "get") == Order(1)
+            wait_restarted("k", after=sigkill("k"))
+
+            assert GenServer.call("k", "get") == Order(1)
 
     def test_written_and_not_restored(self, me, path):
         """`restore="fresh"` says so."""
