@@ -30,7 +30,7 @@ from otp_runtime.process.nursery import Nursery
 from otp_runtime.terms.reason import Crash, Signalled, is_abnormal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from otp_runtime.core.names import Owner
     from otp_runtime.process.context import Context
@@ -427,12 +427,20 @@ class Offspring:
 
     def _is_anothers(self, reaper: int, dead: Child) -> bool:
         """Say whether an orphan, of OS parent `reaper`, is left by a child that is dead too and will be reaped next."""
-        child = self.children.get(reaper)
-        while child is None and reaper > LAUNCHER_ID and (box := Box.open(self.directory.box(reaper))) is not None:
+        for parent in (reaper, *self._parents_of(reaper)):
+            if (child := self.children.get(parent)) is not None:
+                return child is not dead and child.pidfd >= 0
+        return False
+
+    def _parents_of(self, process_id: int) -> Iterator[int]:
+        """Give the OS parent of a process, the parent of that, and so on, as their boxes name them."""
+        while process_id > LAUNCHER_ID and (box := Box.open(self.directory.box(process_id))) is not None:
             reaper = box.identity.reaper
             box.close()
-            child = self.children.get(reaper)
-        return child is not None and child is not dead and child.pidfd >= 0
+            if reaper == process_id:
+                return
+            yield reaper
+            process_id = reaper
 
     def _take_in(self, dead: Child, process: kernel.OsProcess, box: Box | None) -> None:
         process_id = box.identity.id if box is not None else -process.pid
@@ -564,7 +572,7 @@ class Offspring:
             owners |= {
                 name: owner
                 for name, owner in names.all_names(self.directory).items()
-                if owner == ComingBack(child.id) or (isinstance(owner, Held) and self._descends(owner.id, child.id))
+                if owner == ComingBack(child.id) or (isinstance(owner, Held) and child.id in self._parents_of(owner.id))
             }
             owners |= dict.fromkeys(child.words.get("names", ()), ComingBack(self.context.id))
         for name, owner in owners.items():
@@ -591,16 +599,6 @@ class Offspring:
         self.directory.seal_fate(child.id, DEAD)
         for name in child.handed:
             names.unregister(self.directory, name, ComingBack(self.context.id))
-
-    def _descends(self, process_id: int, supervisor: int) -> bool:
-        box = Box.open(self.directory.box(process_id))
-        if box is None:
-            return False
-        try:
-            reaper = box.identity.reaper
-        finally:
-            box.close()
-        return reaper == supervisor or (reaper > 1 and reaper != process_id and self._descends(reaper, supervisor))
 
     def _judge(self, child: Child, reason: Any) -> None:
         assert child.box is not None
