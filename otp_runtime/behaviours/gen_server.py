@@ -219,6 +219,7 @@ class GenServer(Generic[S]):
         `id` defaults to the local `name`, else to the class's qualified name; `restart` and `shutdown` to the class's.
         """
         keywords: dict[str, Any] = dict(options)
+        check_any_name(name)
         if name is not None:
             keywords["name"] = name
         _settings(cls, {key: value for key, value in options.items() if key != "timeout"})
@@ -455,6 +456,8 @@ def check_any_name(name: Any) -> None:
     if isinstance(name, Via) and not hasattr(name.registry, "register_name"):
         msg = f"{name!r}: a process takes its name in Registry, or in a class with register_name(key, pid)"
         raise TypeError(msg)
+    if isinstance(name, Via) and (check_key := getattr(name.registry, "check_key", None)) is not None:
+        check_key(name.key)
     if name is not None and not isinstance(name, Via | Global):
         check_name(name)
 

@@ -285,6 +285,11 @@ class Registry:
     # -- what `Via(Registry, …)` asks -----------------------------------------------------------------------
 
     @staticmethod
+    def check_key(key: tuple[Any, ...]) -> None:
+        """Refuse, in whoever starts a process, a key of `Via` that has not the shape; raises `ValueError`."""
+        _of_via(key)
+
+    @staticmethod
     def register_name(key: tuple[Any, ...], pid: Pid) -> None:
         """Take the key of a `Via(Registry, (registry, key))` or `(registry, key, value)` for the calling process."""
         registry, name, value = _of_via(key)

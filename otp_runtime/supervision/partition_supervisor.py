@@ -177,10 +177,15 @@ class PartitionSupervisor:
             return False
 
     @staticmethod
-    def register_name(key: tuple[Any, Any], pid: Pid) -> NoReturn:
-        """Refuse: partitions are named by their supervisor alone. EX: likewise."""
-        msg = f"{key!r}: a process cannot be named via PartitionSupervisor, only found; {pid!r} needs another name"
+    def check_key(key: tuple[Any, Any]) -> NoReturn:
+        """Refuse, in whoever starts a process: partitions are named by their supervisor alone. EX: likewise."""
+        msg = f"{key!r}: a process cannot be named via PartitionSupervisor, only found; it needs another name"
         raise TypeError(msg)
+
+    @staticmethod
+    def register_name(key: tuple[Any, Any], pid: Pid) -> NoReturn:  # noqa: ARG004 - the shape of a registry
+        """Refuse as `check_key` does."""
+        PartitionSupervisor.check_key(key)
 
 
 def _pair(key: Any) -> tuple[Any, Any]:

@@ -130,6 +130,13 @@ class TestNobody:
         with pytest.raises(ValueError, match="write Via"):
             GenServer.call(Via(Registry, key), "x")
 
+    @pytest.mark.parametrize("key", ["k", ("named",), ("named", "k", 1, 2)])
+    @pytest.mark.parametrize("use", [Actor.start, Actor.start_link, Actor.child_spec])
+    def test_not_a_key_to_start_under(self, key, use):
+        """Nothing is started."""
+        with pytest.raises(ValueError, match="write Via"):
+            use(name=Via(Registry, key))
+
 
 class TestRestart:
     @pytest.fixture

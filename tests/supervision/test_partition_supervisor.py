@@ -249,7 +249,7 @@ class TestVia:
 
     def test_is_no_name_to_take(self, pool):
         """Partitions get theirs from their supervisor."""
-        with pytest.raises(InitFailed, match="cannot be named via PartitionSupervisor"):
+        with pytest.raises(TypeError, match="cannot be named via PartitionSupervisor"):
             Agent.start_link(dict, name=via(1))
 
 
