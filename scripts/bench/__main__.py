@@ -6,69 +6,96 @@ import argparse
 import contextlib
 import json
 import logging
-import os
-import platform
 import sys
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from scripts.bench.measures import MEASURES, Measure, Rig, chosen, load_before
-from scripts.bench.report import Row, make_row, table
+from scripts.bench.machine import Machine
+from scripts.bench.markdown import page_tables
+from scripts.bench.measures import Measure, Rig
+from scripts.bench.plot import svg
+from scripts.bench.report import Row, make_row, sections
+from scripts.bench.suite import SECTIONS, SUITE, chosen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ROUNDS, QUICK_ROUNDS = 32, 3
-NOISY_PERCENT = 10
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     measures = chosen(options.only)
-    if not measures:
-        names = ", ".join(measure.name for measure in MEASURES)
-        print(f"bench: no measure is named {' or '.join(options.only)}; there are {names}", file=sys.stderr)
+    strange = [name for name in options.only if not chosen([name])]
+    if strange:
+        names = ", ".join(measure.name for measure in SUITE)
+        print(f"bench: no measure is named {' or '.join(strange)}; there are {names}", file=sys.stderr)
         return 2
-    machine = _machine()
-    rows = run(measures, options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS), quick=options.quick)
-    failed = [row.name for row in rows if row.verdict == "fail"]
+    machine = Machine.here()
+    rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    rows, skipped = run(measures, rounds, quick=options.quick)
+    missed = [row.name for row in rows if row.verdict == "misses"]
+    if options.plot:
+        points = {measure.name: measure.point for measure in measures}
+        Path(options.plot).write_text(svg(machine, rows, points), encoding="utf-8")
     if options.json:
-        print(json.dumps({"machine": machine, "rows": [row.to_dict() for row in rows]}, indent=2))
+        result = {"machine": machine.to_dict(), "rows": [row.to_dict() for row in rows], "skipped": skipped}
+        print(json.dumps(result, indent=2))
+    elif options.markdown:
+        print(page_tables(machine, rows, skipped))
     else:
-        _print(machine, rows, failed)
-    return int(bool(failed))
+        _print(machine, rows, skipped, missed)
+    return int(bool(missed))
 
 
-def run(measures: list[Measure], rounds: int, *, quick: bool) -> list[Row]:
-    """Measure in rounds, each measure in turn, and give a row for each."""
+def run(measures: Iterable[Measure], rounds: int, *, quick: bool) -> tuple[list[Row], dict[str, str]]:
+    """Measure in rounds, each measure in turn. Give a row for each, and why the others were not taken."""
     logging.getLogger("otp_runtime").setLevel(logging.CRITICAL)  # each kill would be reported
-    taken: dict[str, tuple[list[Any], list[Any]]] = {measure.name: ([], []) for measure in measures}
     with contextlib.closing(Rig(quick=quick)) as rig:
-        possible = [measure for measure in measures if rig.have_cores(measure.cores)]
+        skipped = {measure.name: why for measure in measures if (why := measure.missing(rig))}
+        possible = [measure for measure in measures if measure.name not in skipped]
+        taken: dict[str, tuple[list[Any], list[Any]]] = {measure.name: ([], []) for measure in possible}
         for number in range(rounds):
             for measure in possible:
                 if number % measure.every == 0:
                     ours, floor = measure.round(rig)
                     taken[measure.name][0].append(ours)
                     taken[measure.name][1].append(floor)
-    return [
+    rows = [
         make_row(measure.name, measure.what, measure.unit, ours, floor if floor[0] else ())
         for measure in possible
         for ours, floor in [taken[measure.name]]
     ]
+    return rows, skipped
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.bench",
         description="Measure on this machine, as ratios to bare processes and pipes.",
-        epilog="Measures: " + ", ".join(measure.name for measure in MEASURES),
+        epilog="Measures: " + ", ".join(measure.name for measure in SUITE),
     )
     parser.add_argument("--quick", action="store_true", help="few rounds: does it run, is it far off?")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    shape.add_argument("--markdown", action="store_true", help="print the tables of docs/guide/performance.md")
+    parser.add_argument("--plot", metavar="FILE", help="also write pictures of cost against scale, as SVG")
     parser.add_argument(
-        "--only", metavar="NAME", action="append", default=[], help="measures that begin so; repeatable"
+        "--only",
+        metavar="NAME[,NAME]",
+        action="extend",
+        type=_names,
+        default=[],
+        help="measures that begin so; repeatable",
     )
     parser.add_argument(
         "--rounds", metavar="N", type=_positive, help=f"rounds (default {ROUNDS}, quick {QUICK_ROUNDS})"
     )
     return parser.parse_args(arguments)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _positive(text: str) -> int:
@@ -78,21 +105,13 @@ def _positive(text: str) -> int:
     return number
 
 
-def _machine() -> dict[str, Any]:
-    return {
-        "cores": len(os.sched_getaffinity(0)),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "busy_percent": round(load_before(), 1),
-    }
-
-
-def _print(machine: dict[str, Any], rows: list[Row], failed: list[str]) -> None:
-    print(f"{machine['cores']} cores, Linux {machine['kernel']}, Python {machine['python']}", end="")
-    print(f"; {machine['busy_percent']} % busy with other work" if machine["busy_percent"] >= NOISY_PERCENT else "")
-    print("Ratios to the floor: median of the rounds' ratios, best round / best round, p99 / p99.\n")
-    print(table(rows))
-    print(f"\nbench: over budget: {', '.join(failed)}" if failed else "\nbench: all within budget")
+def _print(machine: Machine, rows: list[Row], skipped: dict[str, str], missed: list[str]) -> None:
+    print(machine)
+    print("Ratios to the floor: median of the rounds' ratios, best round / best round, p99 / p99.")
+    print(sections({title: [measure.name for measure in section] for title, section in SECTIONS.items()}, rows))
+    for why in sorted(set(skipped.values())):
+        print(f"\nnot measured, {why}: {', '.join(name for name, reason in skipped.items() if reason == why)}")
+    print(f"\nbench: misses what it must cost: {', '.join(missed)}" if missed else "\nbench: all holds")
 
 
 if __name__ == "__main__":

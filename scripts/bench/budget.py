@@ -14,12 +14,12 @@ class Budget:
     at_least: bool = False
 
     def verdict(self, value: float) -> str:
-        """Say "aim" when the aim is met, "pass", "fail", or "" when there is no limit."""
+        """Say "aim" when the aim is met too, "holds", "misses", or "" when there is no limit."""
         if self.must is None:
             return ""
         if self._holds(value, self.aim):
             return "aim"
-        return "pass" if self._holds(value, self.must) else "fail"
+        return "holds" if self._holds(value, self.must) else "misses"
 
     def _holds(self, value: float, limit: float | None) -> bool:
         if limit is None:
@@ -51,4 +51,16 @@ BUDGETS = {
     "memory": Budget(3.0, 1.6),
     "many": Budget(10.0, 4.0),
     "idle": Budget(1.0, 0.1),
+    "restart-spare": Budget(1.8, 0.6),
+    "crowd-1000-total": Budget(10.0, 4.0),
+    "crowd-10-uss": Budget(3.0, 1.6),
+    "crowd-100-uss": Budget(3.0, 1.6),
+    "crowd-1000-uss": Budget(3.0, 1.6),
+    "cast-one-core": Budget(at_least=True),
+    "cast-own-cores": Budget(at_least=True),
 }
+
+
+def budget_of(name: str) -> Budget:
+    """Give what a measure may cost; one that is not listed is for information only."""
+    return BUDGETS.get(name, Budget())

@@ -27,6 +27,8 @@ _pack = Packer().pack
 _header = struct.Struct("<BBH").pack
 _length = struct.Struct("<xxH").unpack_from
 _seconds = struct.Struct("<dd")
+_count = struct.Struct("<I")
+_long = struct.Struct("<Q")
 
 
 def frame(*fields: Any) -> bytes:
@@ -40,9 +42,12 @@ class Helper:
 
     role = ""
 
-    def __init__(self) -> None:
+    def __init__(self, *arguments: Any) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__, self.role], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            [sys.executable, __file__, self.role, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -140,5 +145,127 @@ def _forks() -> None:
         os.write(1, _seconds.pack(forked - started, reaped - forked))
 
 
+class Large(Helper):
+    """Gives back terms of any size, each behind its length."""
+
+    role = "large"
+
+    def call(self, term: Any) -> Any:
+        _write_large(self._to, _pack(term))
+        return unpackb(_read_large(self._from))
+
+
+def _large() -> None:
+    while payload := _read_large(0):
+        _write_large(1, _pack(unpackb(payload)))
+
+
+def _write_large(fd: int, payload: bytes) -> None:
+    data = memoryview(_long.pack(len(payload)) + payload)
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _read_large(fd: int) -> bytes:
+    """Read one payload; nothing at the end."""
+    first = os.read(fd, READ_SIZE)
+    if not first:
+        return b""
+    (length,) = _long.unpack_from(first)
+    if len(first) - _long.size == length:
+        return first[_long.size :]
+    chunks, missing = [first[_long.size :]], length - len(first) + _long.size
+    while missing:
+        chunks.append(os.read(fd, min(missing, 1 << 20)))
+        missing -= len(chunks[-1])
+    return b"".join(chunks)
+
+
+class FanIn(Helper):
+    """So many clients, forked from one server, that all write into its one pipe and read each from its own."""
+
+    role = "fan-in"
+
+    def __init__(self, clients: int) -> None:
+        super().__init__(clients)
+        self._clients = clients
+        self.clients = list(struct.unpack(f"<{clients}i", self._take(4 * clients)))
+        """Their process ids."""
+
+    def run(self, count: int) -> list[float]:
+        """Let all clients call `count` times, at the same time; give the microseconds of each call."""
+        os.write(self._to, _count.pack(count))
+        size = 4 * self._clients * count
+        return [ns / 1000 for (ns,) in _count.iter_unpack(self._take(size))]
+
+    def _take(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            data += os.read(self._from, size - len(data))
+        return data
+
+
+def _fan_in() -> None:
+    clients = int(sys.argv[2])
+    requests, results = os.pipe(), os.pipe()
+    starts: list[int] = []
+    replies: list[int] = []
+    os_pids = []
+    for number in range(clients):
+        go, reply = os.pipe(), os.pipe()
+        os_pid = os.fork()
+        if os_pid == 0:
+            for fd in (0, 1, go[1], reply[1], *starts, *replies):
+                os.close(fd)
+            _fan_in_client(number, go[0], requests[1], reply[0], results[1])
+            os._exit(0)
+        os.close(go[0])
+        os.close(reply[0])
+        starts.append(go[1])
+        replies.append(reply[1])
+        os_pids.append(os_pid)
+    os.write(1, struct.pack(f"<{clients}i", *os_pids))
+    while count := os.read(0, _count.size):
+        for start in starts:
+            os.write(start, count)
+        calls = clients * _count.unpack(count)[0]
+        _serve(calls, requests[0], replies)
+        while calls:
+            chunk = os.read(results[0], READ_SIZE)
+            os.write(1, chunk)
+            calls -= len(chunk) // 4
+    for start in starts:
+        os.close(start)
+    for os_pid in os_pids:
+        os.waitpid(os_pid, 0)
+
+
+def _serve(calls: int, requests: int, replies: list[int]) -> None:
+    rest = b""
+    while calls:
+        data = rest + os.read(requests, READ_SIZE)
+        at, size = 0, len(data)
+        while size - at >= 4 and at + (length := _length(data, at)[0]) <= size:
+            _kind, caller, serial, request = unpackb(data[at + 4 : at + length])
+            os.write(replies[caller], frame(REPLY, serial, VALUE, request))
+            at += length
+            calls -= 1
+        rest = data[at:]
+
+
+def _fan_in_client(number: int, go: int, requests: int, reply: int, results: int) -> None:
+    clock = time.perf_counter_ns
+    while count := os.read(go, _count.size):
+        samples = []
+        for serial in range(_count.unpack(count)[0]):
+            started = clock()
+            os.write(requests, frame(CALL, number, serial, serial))
+            unpackb(os.read(reply, READ_SIZE)[4:])
+            samples.append(clock() - started)
+        for first in range(0, len(samples), 512):  # so few are one atomic write
+            os.write(results, b"".join(map(_count.pack, samples[first : first + 512])))
+
+
 if __name__ == "__main__":
-    {PingPong.role: _ping_pong, OneWay.role: _one_way, Forks.role: _forks}[sys.argv[1]]()
+    roles = (PingPong, _ping_pong), (OneWay, _one_way), (Forks, _forks), (Large, _large), (FanIn, _fan_in)
+    {helper.role: run for helper, run in roles}[sys.argv[1]]()

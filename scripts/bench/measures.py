@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import mmap
 import os
 import signal
-import statistics
 import tempfile
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
+from msgpack import Packer
 
 from otp_runtime import GenServer, Registry, ServerDown, Supervisor, upgrade
 from otp_runtime.supervision.upgrade import recycle
 from scripts.bench.floor import REQUEST, Forks, OneWay, PingPong
-from scripts.bench.server import Echo, Kept
+from scripts.bench.server import Echo, Kept, kept_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,8 @@ REST_SECONDS = 0.004
 IDLE_SECONDS = 2.0
 WARM_UP = 20
 
+T = TypeVar("T")
+
 Samples = list[float]
 Round = tuple[Samples, Samples]
 """Ours and the floor's; the second is empty where there is no floor."""
@@ -46,12 +49,16 @@ class Rig:
     def __init__(self, *, quick: bool) -> None:
         self.quick = quick
         self._stack = contextlib.ExitStack()
-        self._cpus = sorted(os.sched_getaffinity(0))
+        self.cpus = sorted(os.sched_getaffinity(0))
         self._turn = False
 
     def close(self) -> None:
-        os.sched_setaffinity(0, self._cpus)
+        os.sched_setaffinity(0, self.cpus)
         self._stack.close()
+
+    def keep(self, resource: contextlib.AbstractContextManager[T]) -> T:
+        """Hold what another file measures until the end."""
+        return self._stack.enter_context(resource)
 
     @functools.cached_property
     def echo(self) -> Pid:
@@ -106,14 +113,18 @@ class Rig:
         os.symlink("12", link)
         return link
 
-    def place(self, placement: str, os_pid: int) -> None:
-        """Put this process and `os_pid` onto one core, or each onto its own, or leave them to the scheduler."""
+    def place(self, placement: str, os_pid: int, *beside: int) -> None:
+        """Put this process and `os_pid` onto one core, or each onto its own, or leave them to the scheduler.
+
+        Those `beside` this process go where it goes.
+        """
         here, there = {
-            "free": (self._cpus, self._cpus),
-            "one": (self._cpus[-1:], self._cpus[-1:]),
-            "own": (self._cpus[-1:], self._cpus[-2:-1]),
+            "free": (self.cpus, self.cpus),
+            "one": (self.cpus[-1:], self.cpus[-1:]),
+            "own": (self.cpus[-1:], self.cpus[-2:-1]),
         }[placement]
-        os.sched_setaffinity(0, here)
+        for one in (0, *beside):
+            os.sched_setaffinity(one, here)
         os.sched_setaffinity(os_pid, there)
 
     def in_turns(self, ours: Callable[[], Samples], floor: Callable[[], Samples]) -> Round:
@@ -124,16 +135,13 @@ class Rig:
         bare = floor()
         return ours(), bare
 
-    def have_cores(self, count: int) -> bool:
-        return len(self._cpus) >= count
-
 
 # -- calls ---------------------------------------------------------------------------------------------------
 
 
-def _time_each(function: Callable[[], Any], count: int, rest: float = 0.0) -> Samples:
+def time_each(function: Callable[[], Any], count: int, rest: float = 0.0, *, warm_up: int = WARM_UP) -> Samples:
     """Give the microseconds of each of `count` calls of `function`."""
-    for _ in range(0 if rest else WARM_UP):
+    for _ in range(0 if rest else warm_up):
         function()
     clock = time.perf_counter_ns
     samples = []
@@ -151,11 +159,11 @@ def _call(
 ) -> Round:
     def ours() -> Samples:
         rig.place(placement, os_pid)
-        return _time_each(lambda: GenServer.call(server, request), count, rest)
+        return time_each(lambda: GenServer.call(server, request), count, rest)
 
     def floor() -> Samples:
         rig.place(floor_placement, rig.ping_pong.os_pid)
-        return _time_each(rig.ping_pong.call, count, rest)
+        return time_each(rig.ping_pong.call, count, rest)
 
     os_pid = rig.echo.os_pid
     assert os_pid is not None
@@ -210,7 +218,7 @@ def _lookup(rig: Rig) -> Round:
             for _ in range(batch):
                 function(argument)
 
-        return [sample / batch for sample in _time_each(look_up, 20 if rig.quick else 100)]
+        return [sample / batch for sample in time_each(look_up, 20 if rig.quick else 100)]
 
     return rig.in_turns(lambda: batches(GenServer.whereis, NAME), lambda: batches(os.readlink, rig.link))
 
@@ -239,12 +247,25 @@ def _registry_register(rig: Rig) -> Round:
         Registry.register(registry, "one more", 1)
         Registry.unregister(registry, "one more")
 
-    return _time_each(once, 50 if rig.quick else 300), []
+    return time_each(once, 50 if rig.quick else 300), []
 
 
 # -- kept states ---------------------------------------------------------------------------------------------
 
 SIZES = {"1k": 1_000, "100k": 100_000, "10m": 10_000_000}
+
+
+def pack_and_copy(size: str, count: int, *, in_ms: bool) -> Samples:
+    """Encode such a state and copy the bytes into mapped memory, without asking what changed or keeping it safe."""
+    state = kept_state(SIZES[size])
+    pack = Packer(autoreset=True).pack
+    with mmap.mmap(-1, len(pack(state)) + 4096) as memory:
+        started = time.perf_counter()
+        for number in range(count):
+            packed = pack({**state, "calls": number})
+            memory[: len(packed)] = packed
+        each = (time.perf_counter() - started) / count
+    return [each * (1e3 if in_ms else 1e6)]
 
 
 def _call_kept(rig: Rig) -> Round:
@@ -254,7 +275,7 @@ def _call_kept(rig: Rig) -> Round:
     def calls(server: Pid) -> Samples:
         assert server.os_pid is not None
         rig.place("one", server.os_pid)
-        return _time_each(lambda: GenServer.call(server, REQUEST), count)
+        return time_each(lambda: GenServer.call(server, REQUEST), count)
 
     try:
         return rig.in_turns(lambda: calls(rig.kept("1k")), lambda: calls(rig.unkept))
@@ -262,8 +283,8 @@ def _call_kept(rig: Rig) -> Round:
         rig.place("free", os.getpid())
 
 
-def _commits(size: str, count: int, *, changing: bool = True, in_ms: bool = False) -> Callable[[Rig], Round]:
-    """Commits alone; of an unchanged state beside those of one that changes."""
+def commits_of(size: str, count: int, *, changing: bool = True, in_ms: bool = False) -> Callable[[Rig], Round]:
+    """Commits alone, beside the bare work: pack and copy. Of an unchanged state, beside one that changes."""
 
     def commits(rig: Rig, changing: bool) -> Samples:
         each = GenServer.call(rig.kept(size), ("commit", max(2, count // 8) if rig.quick else count, changing), None)
@@ -271,7 +292,7 @@ def _commits(size: str, count: int, *, changing: bool = True, in_ms: bool = Fals
 
     def take(rig: Rig) -> Round:
         if changing:
-            return commits(rig, True), []
+            return rig.in_turns(lambda: commits(rig, True), lambda: pack_and_copy(size, count, in_ms=in_ms))
         return rig.in_turns(lambda: commits(rig, False), lambda: commits(rig, True))
 
     return take
@@ -370,8 +391,20 @@ def _cpu_ns(processes: list[psutil.Process]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Point:
+    """Where a row stands in the plot: in which picture, on which line, at which scale."""
+
+    picture: str
+    line: str
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
 class Measure:
-    """One row to be: in `every`-th rounds only, where one round takes long; `cores` it cannot do without."""
+    """One row to be: in `every`-th rounds only, where one round takes long; `cores` it cannot do without.
+
+    `lacks` says what else is missing here to take it, or nothing; a row that is `long` is not taken in quick runs.
+    """
 
     name: str
     what: str
@@ -380,6 +413,17 @@ class Measure:
     repeat: int = 1
     every: int = 1
     cores: int = 1
+    point: Point | None = None
+    lacks: Callable[[], str] = str
+    long: bool = False
+
+    def missing(self, rig: Rig) -> str:
+        """Say why it cannot be taken here and now; nothing when it can."""
+        if len(rig.cpus) < self.cores:
+            return f"it takes {self.cores} cores"
+        if self.long and rig.quick:
+            return "it takes long: not in a quick run"
+        return self.lacks()
 
     def round(self, rig: Rig) -> Round:
         """Take one round's samples."""
@@ -398,16 +442,30 @@ MEASURES = (
     ),
     Measure("cast", "casts handled (floor: frames one way)", "k/s", _cast, every=2),
     Measure("call-kept", "call, 1 KB of state kept (floor: not kept), both on one core", "us", _call_kept),
-    Measure("commit-same", "commit of 1 KB, unchanged (floor: changed)", "us", _commits("1k", 400, changing=False)),
+    Measure("commit-same", "commit of 1 KB, unchanged (floor: changed)", "us", commits_of("1k", 400, changing=False)),
     Measure(
         "commit-same-10m",
         "commit of 10 MB, unchanged (floor: changed)",
         "us",
-        _commits("10m", 2, changing=False),
+        commits_of("10m", 2, changing=False),
         every=16,
     ),
-    Measure("commit-100k", "commit of 100 KB, changed", "ms", _commits("100k", 16, in_ms=True), every=4),
-    Measure("commit-10m", "commit of 10 MB, changed", "ms", _commits("10m", 2, in_ms=True), every=16),
+    Measure(
+        "commit-100k",
+        "commit of 100 KB, changed (floor: pack and copy)",
+        "ms",
+        commits_of("100k", 16, in_ms=True),
+        every=4,
+        point=Point("state", "commit", 1e5),
+    ),
+    Measure(
+        "commit-10m",
+        "commit of 10 MB, changed (floor: pack and copy)",
+        "ms",
+        commits_of("10m", 2, in_ms=True),
+        every=16,
+        point=Point("state", "commit", 1e7),
+    ),
     Measure("lookup", "look a name up (floor: readlink)", "us", _lookup),
     Measure("registry", "registry look-ups (floor: readlinks)", "k/s", _registry_lookup),
     Measure("registry-write", "register a key and unregister it", "us", _registry_register),
@@ -431,13 +489,3 @@ MEASURES = (
     Measure("many", "100 servers started, called, stopped: each", "ms", _many, every=8),
     Measure("idle", "CPU of an idle node of 100 servers", "%", _idle, every=16),
 )
-
-
-def chosen(only: list[str]) -> list[Measure]:
-    """Give the measures whose name begins with one of `only`; all when it is empty."""
-    return [m for m in MEASURES if not only or any(m.name.startswith(name) for name in only)]
-
-
-def load_before() -> float:
-    """Give the share of the machine that was busy just now: what disturbs a measurement."""
-    return statistics.fmean(psutil.cpu_percent(0.3, percpu=True))

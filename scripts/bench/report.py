@@ -6,10 +6,10 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scripts.bench.budget import BUDGETS
+from scripts.bench.budget import budget_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 COLUMNS = ("what", "ours", "p99", "floor", "p99", "ratio", "best", "p99", "must", "aim", "")
 
@@ -28,6 +28,7 @@ class Row:
     ratio: float | None = None
     best: float | None = None
     ratio_p99: float | None = None
+    samples: int = 0
 
     @property
     def value(self) -> float:
@@ -36,10 +37,10 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        return BUDGETS[self.name].verdict(self.value)
+        return budget_of(self.name).verdict(self.value)
 
     def to_dict(self) -> dict[str, Any]:
-        budget = BUDGETS[self.name]
+        budget = budget_of(self.name)
         fields = {name: getattr(self, name) for name in self.__slots__}
         return fields | {"must": budget.must, "aim": budget.aim, "verdict": self.verdict}
 
@@ -49,10 +50,10 @@ def make_row(
 ) -> Row:
     """Make a row of the samples of each round: ours, and where there is one the floor's of the same round."""
     mine = [sample for samples in ours for sample in samples]
-    at_least = BUDGETS[name].at_least
+    at_least = budget_of(name).at_least
     mine_p99 = percentile(mine, 1 if at_least else 99)
     if not floor:
-        return Row(name, what, unit, statistics.median(mine), mine_p99)
+        return Row(name, what, unit, statistics.median(mine), mine_p99, samples=len(mine))
     bare = [sample for samples in floor for sample in samples]
     bare_p99 = percentile(bare, 1 if at_least else 99)
     medians = [statistics.median(samples) for samples in ours]
@@ -70,6 +71,7 @@ def make_row(
         statistics.median(ratios),
         best(medians) / best(bare_medians),
         mine_p99 / bare_p99,
+        len(mine),
     )
 
 
@@ -77,6 +79,13 @@ def percentile(samples: Iterable[float], percent: float) -> float:
     """Give the sample that `percent` of all samples do not exceed."""
     ordered = sorted(samples)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+
+
+def sections(titles: Mapping[str, Sequence[str]], rows: Iterable[Row]) -> str:
+    """Lay rows out in sections, each under its title; `titles` says which rows, by name, belong to each."""
+    by_name = {row.name: row for row in rows}
+    found = {title: [by_name[name] for name in names if name in by_name] for title, names in titles.items()}
+    return "".join(f"\n\n{title}\n\n{table(of_it)}" for title, of_it in found.items() if of_it)
 
 
 def table(rows: Iterable[Row]) -> str:
@@ -90,14 +99,14 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    budget = BUDGETS[row.name]
+    budget = budget_of(row.name)
     sign = "≥" if budget.at_least else "≤"
     return (
         row.what,
-        _figure(row.ours, row.unit),
-        _figure(row.ours_p99, row.unit),
-        _figure(row.floor, row.unit),
-        _figure(row.floor_p99, row.unit),
+        figure(row.ours, row.unit),
+        figure(row.ours_p99, row.unit),
+        figure(row.floor, row.unit),
+        figure(row.floor_p99, row.unit),
         _ratio(row.ratio),
         _ratio(row.best),
         _ratio(row.ratio_p99),
@@ -107,7 +116,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def _figure(value: float | None, unit: str) -> str:
+def figure(value: float | None, unit: str) -> str:
     if value is None:
         return "-"
     digits = 0 if value >= 1000 else 1 if value >= 10 else 2

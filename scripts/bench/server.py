@@ -29,11 +29,16 @@ class Echo(GenServer[int]):
         return Reply(request, state)
 
 
+def kept_state(size: int) -> dict[str, Any]:
+    """Make a state of about so many bytes."""
+    return {"calls": 0, **{f"field {number}": f"{number:032}" for number in range(size // 42)}}
+
+
 class Kept(GenServer[dict[str, Any]]):
     """Its state is a dict of about so many bytes, and changes with every call; started with `restore` or without."""
 
     def init(self, size: int) -> dict[str, Any]:
-        return {"calls": 0, **{f"field {number}": f"{number:032}" for number in range(size // 42)}}
+        return kept_state(size)
 
     def handle_call(self, request: Any, client: Client[Any], state: dict[str, Any]) -> Reply[Any, dict[str, Any]]:
         match request:
@@ -51,3 +56,17 @@ class Kept(GenServer[dict[str, Any]]):
         for number in range(count):
             self.commit(states[number & 1])
         return (time.perf_counter() - started) / count * 1e6
+
+
+class Caller(GenServer[None]):
+    """A client: told a server and a number, it calls so often and gives the microseconds of each call."""
+
+    def handle_call(self, request: Any, client: Client[Any], state: None) -> Reply[list[float], None]:
+        server, count = request
+        clock = time.perf_counter_ns
+        samples = []
+        for number in range(count):
+            started = clock()
+            GenServer.call(server, number)
+            samples.append((clock() - started) / 1000)
+        return Reply(samples, None)

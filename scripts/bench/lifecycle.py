@@ -1,0 +1,91 @@
+"""From start to end: stop, restart from a spare, importing the library."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+from otp_runtime import GenServer, OtpError, ServerDown, Supervisor
+from scripts.bench.measures import Measure, Rig, Round, Samples
+from scripts.bench.server import Echo
+
+SPARED = "bench_spared"
+REFILL_SECONDS = 0.05
+"""A spare is made in the background: the next death comes when it is there."""
+
+
+def no_spares() -> str:
+    """Say so where a child spec does not know `spare` yet."""
+    options: dict[str, Any] = {"spare": 1}
+    try:
+        Echo.child_spec(name=SPARED, **options)
+    except (OtpError, TypeError, ValueError) as error:
+        return f"child_spec knows no spare=: {str(error).splitlines()[0]}"
+    return ""
+
+
+@functools.cache
+def _spared(rig: Rig) -> None:
+    options: dict[str, Any] = {"spare": 1}
+    flags: dict[str, Any] = {"strategy": "one_for_one", "max_restarts": 1_000_000}
+    rig.keep(Supervisor.start_link([Echo.child_spec(name=SPARED, **options)], **flags))
+
+
+def _restart(rig: Rig) -> Round:
+    """Give milliseconds from kill -9 until a fresh process answers, which waited as a spare."""
+    _spared(rig)
+
+    def ours() -> Samples:
+        time.sleep(REFILL_SECONDS)
+        victim = GenServer.call(SPARED, "os_pid")
+        started = time.perf_counter()
+        os.kill(victim, signal.SIGKILL)
+        fresh = victim
+        while fresh == victim:
+            with contextlib.suppress(ServerDown):  # the call was on its way to the dead
+                fresh = GenServer.call(SPARED, "os_pid")
+        return [(time.perf_counter() - started) * 1000]
+
+    return rig.in_turns(ours, lambda: [sum(rig.forks.once()) * 1000])
+
+
+def _stop(rig: Rig) -> Round:
+    def ours() -> Samples:
+        server = Echo.start_link()
+        GenServer.call(server, None)
+        started = time.perf_counter()
+        GenServer.stop(server)
+        return [(time.perf_counter() - started) * 1000]
+
+    return rig.in_turns(ours, lambda: [rig.forks.once()[1] * 1000])
+
+
+def _import(rig: Rig) -> Round:
+    return rig.in_turns(lambda: [_python("from otp_runtime import GenServer, Supervisor")], lambda: [_python("")])
+
+
+def _python(program: str) -> float:
+    """Run a fresh interpreter; give the milliseconds until it ended."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    return (time.perf_counter() - started) * 1000
+
+
+MEASURES = (
+    Measure("stop", "stop one server (floor: kill + reap)", "ms", _stop, repeat=4),
+    Measure(
+        "restart-spare",
+        "kill -9 to an answer of a spare (floor: fork + reap)",
+        "ms",
+        _restart,
+        repeat=4,
+        lacks=no_spares,
+    ),
+    Measure("import", "a program that imports the library and ends (floor: one that does not)", "ms", _import, every=2),
+)
