@@ -27,7 +27,8 @@ _pack = Packer().pack
 _header = struct.Struct("<BBH").pack
 _length = struct.Struct("<xxH").unpack_from
 _seconds = struct.Struct("<dd")
-_count = struct.Struct("<I")
+_go = struct.Struct("<Iq")
+_nanoseconds = struct.Struct("<I")
 _long = struct.Struct("<Q")
 
 
@@ -192,11 +193,11 @@ class FanIn(Helper):
         self.clients = list(struct.unpack(f"<{clients}i", self._take(4 * clients)))
         """Their process ids."""
 
-    def run(self, count: int) -> list[float]:
-        """Let all clients call `count` times, at the same time; give the microseconds of each call."""
-        os.write(self._to, _count.pack(count))
+    def run(self, count: int, at: int = 0) -> list[float]:
+        """Let all clients call `count` times, from `at` on by the clock; give the microseconds of each call."""
+        os.write(self._to, _go.pack(count, at))
         size = 4 * self._clients * count
-        return [ns / 1000 for (ns,) in _count.iter_unpack(self._take(size))]
+        return [ns / 1000 for (ns,) in _nanoseconds.iter_unpack(self._take(size))]
 
     def _take(self, size: int) -> bytes:
         data = b""
@@ -225,10 +226,10 @@ def _fan_in() -> None:
         replies.append(reply[1])
         os_pids.append(os_pid)
     os.write(1, struct.pack(f"<{clients}i", *os_pids))
-    while count := os.read(0, _count.size):
+    while order := os.read(0, _go.size):
         for start in starts:
-            os.write(start, count)
-        calls = clients * _count.unpack(count)[0]
+            os.write(start, order)
+        calls = clients * _go.unpack(order)[0]
         _serve(calls, requests[0], replies)
         while calls:
             chunk = os.read(results[0], READ_SIZE)
@@ -255,15 +256,17 @@ def _serve(calls: int, requests: int, replies: list[int]) -> None:
 
 def _fan_in_client(number: int, go: int, requests: int, reply: int, results: int) -> None:
     clock = time.perf_counter_ns
-    while count := os.read(go, _count.size):
+    while order := os.read(go, _go.size):
         samples = []
-        for serial in range(_count.unpack(count)[0]):
+        count, at = _go.unpack(order)
+        time.sleep(max(0, at - clock()) / 1e9)
+        for serial in range(count):
             started = clock()
             os.write(requests, frame(CALL, number, serial, serial))
             unpackb(os.read(reply, READ_SIZE)[4:])
             samples.append(clock() - started)
         for first in range(0, len(samples), 512):  # so few are one atomic write
-            os.write(results, b"".join(map(_count.pack, samples[first : first + 512])))
+            os.write(results, b"".join(map(_nanoseconds.pack, samples[first : first + 512])))
 
 
 if __name__ == "__main__":

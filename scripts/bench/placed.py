@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 CLIENTS = (1, 4, 16)
 SIZES = {"1k": 1_000, "100k": 100_000, "10m": 10_000_000}
 CALLS = {"1k": 200, "100k": 50, "10m": 1}
+HEAD_START_NS = 5_000_000
+"""In that time every client is told to begin, so that they begin together."""
 PLACEMENTS = {"one-core": "one", "own-cores": "own", "free": "free"}
 WHERE = {"one": "all on one core", "own": "the server on a core of its own", "free": "placed freely"}
 
@@ -79,18 +81,19 @@ def _fan_in(clients: int, placement: str) -> Callable[[Rig], Round]:
     """Give the microseconds of each call of clients that all call at the same time."""
 
     def take(rig: Rig) -> Round:
-        count = (400 if rig.quick else 1_600) // clients
+        count = (800 if rig.quick else 3_200) // clients
         callers, floor = _callers(rig, clients), _fan_in_floor(rig, clients)
         os_pids = [os_pid_of(caller) for caller in callers]
 
         def ours() -> Samples:
             rig.place(placement, os_pid_of(rig.echo), *os_pids)
-            waiting = [GenServer.send_request(caller, (rig.echo, count)) for caller in callers]
+            at = time.perf_counter_ns() + HEAD_START_NS
+            waiting = [GenServer.send_request(caller, (rig.echo, count, at)) for caller in callers]
             return [sample for rid in waiting for sample in GenServer.receive_response(rid, 60)]
 
         def bare() -> Samples:
             rig.place(placement, floor.os_pid, *floor.clients)
-            return floor.run(count)
+            return floor.run(count, time.perf_counter_ns() + HEAD_START_NS)
 
         try:
             return rig.in_turns(ours, bare)

@@ -25,6 +25,14 @@ WHAT = {
     "stop": ("stop of each, all at once (floor: kill + reap)", "ms"),
     "total": ("started, called, stopped", "s"),
 }
+LINES = {
+    "start": "start, ms",
+    "stop": "stop, ms",
+    "call": "first call, µs",
+    "uss": "unique memory, MB",
+    "pss": "with its share, MB",
+}
+"""What of it is in the plot, and how it is called there."""
 
 
 def _crowd(count: int) -> Callable[[Rig], dict[str, Round]]:
@@ -82,7 +90,7 @@ MEASURES = tuple(
         unit,
         take,
         every={10: 4, 100: 8}.get(count, 1_000),
-        point=None if part in {"total", "call-again"} else Point("servers", f"{part}, {unit}", count),
+        point=Point("servers", LINES[part], count) if part in LINES else None,
         long=count == max(COUNTS),
     )
     for count in COUNTS

@@ -59,12 +59,13 @@ class Kept(GenServer[dict[str, Any]]):
 
 
 class Caller(GenServer[None]):
-    """A client: told a server and a number, it calls so often and gives the microseconds of each call."""
+    """A client: told a server, a number and a time, it calls so often from then on; gives the microseconds of each."""
 
     def handle_call(self, request: Any, client: Client[Any], state: None) -> Reply[list[float], None]:
-        server, count = request
+        server, count, at = request
         clock = time.perf_counter_ns
         samples = []
+        time.sleep(max(0, at - clock()) / 1e9)
         for number in range(count):
             started = clock()
             GenServer.call(server, number)
