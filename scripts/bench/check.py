@@ -1,0 +1,152 @@
+"""`python -m scripts.bench.check`: has anything become more than a quarter dearer than it was? Ratios, never times.
+
+The ratios to compare with are in baseline.json. Every line is measured in several rounds, ours and the floor in turns,
+and the best of each counts: other work on the machine only ever makes a round slower. A line that seems to have lost is
+measured again, twice, before it is believed. Lines that vary by themselves are not guarded; the file names them.
+
+    make bench-check                    compare; ends with 1 and names what was lost
+    make bench-check ARGS=--update      write the file anew: after a change that is meant, on a quiet machine
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import statistics
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scripts.bench.budget import budget_of
+from scripts.bench.guard import ALLOWED_LOSS, Baseline, Best, baseline_of, loss, losses, ratios, steady
+from scripts.bench.machine import Machine
+from scripts.bench.measures import Measure, Rig
+from scripts.bench.suite import SUITE, chosen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+FILE = Path(__file__).with_name("baseline.json")
+ROUNDS, QUICK_ROUNDS = 12, 4
+SERIES = 5
+AGAIN = 3
+ABSOLUTE = {"MB"}
+"""Units of figures that are compared themselves: memory does not depend on what else runs."""
+UNGUARDED = {
+    "spin": "a matter of rates and of the scheduler, not of one cost",
+    "crowd": "measured as start, stop and call already",
+    "idle": "has no floor, and takes seconds",
+    "many": "measured as start, stop and call already",
+    "call-durable": "waits for the disk",
+    "call-rested": "waits for sleeping cores",
+}
+
+
+def main(arguments: list[str] | None = None, file: Path = FILE) -> int:
+    options = _options(arguments)
+    logging.getLogger("otp_runtime").setLevel(logging.CRITICAL)  # each kill would be reported
+    machine = Machine.here()
+    print(machine)
+    if options.update:
+        return _update(file, machine, options.rounds)
+    baseline = Baseline.read(file)
+    guarded = [measure for measure in chosen(options.only) if measure.name in baseline.guarded]
+    if not guarded:
+        print(f"bench-check: nothing that is guarded begins with {' or '.join(options.only)}", file=sys.stderr)
+        return 2
+    with contextlib.closing(Rig(quick=True)) as rig:
+        rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+        bests, skipped = measured(rig, _with_floors(guarded), rounds)
+        for _ in range(AGAIN - 1):
+            doubtful = losses(baseline.guarded, ratios(bests))
+            if not doubtful:
+                break
+            bests, _ = measured(rig, _with_floors(m for m in guarded if m.name in doubtful), 2 * rounds, bests)
+    return _tell(baseline, guarded, ratios(bests), skipped, whole=not options.only)
+
+
+def _with_floors(measures: Iterable[Measure]) -> list[Measure]:
+    """Add the lines whose floors these are compared with."""
+    names = {name for measure in measures for name in (measure.name, steady(measure.name))}
+    return [measure for measure in SUITE if measure.name in names]
+
+
+def measured(
+    rig: Rig, measures: Iterable[Measure], rounds: int, so_far: Mapping[str, Best] | None = None
+) -> tuple[dict[str, Best], dict[str, str]]:
+    """Measure in turns; give the best of each line, also of what was measured so far, and why others were not."""
+    bests = dict(so_far or {})
+    skipped = {measure.name: why for measure in measures if (why := measure.missing(rig))}
+    for _ in range(rounds):
+        for measure in measures:
+            if measure.name in skipped:
+                continue
+            ours, floor = measure.round(rig)
+            if measure.unit in ABSOLUTE:
+                floor = [1.0]
+            if not floor:
+                skipped[measure.name] = "has no floor"
+                continue
+            now = Best(statistics.median(ours), statistics.median(floor))
+            at_least = budget_of(measure.name).at_least
+            bests[measure.name] = now.or_better(bests.get(measure.name), at_least=at_least)
+    return bests, skipped
+
+
+def _update(file: Path, machine: Machine, rounds: int | None) -> int:
+    measures = [measure for measure in SUITE if not measure.name.startswith(tuple(UNGUARDED))]
+    series = []
+    skipped: dict[str, str] = {}
+    for number in range(SERIES):
+        print(f"series {number + 1} of {SERIES}", flush=True)
+        with contextlib.closing(Rig(quick=True)) as rig:
+            bests, skipped = measured(rig, measures, rounds or ROUNDS)
+        series.append(ratios(bests))
+    baseline = baseline_of(str(machine), series, {f"{start}*": why for start, why in UNGUARDED.items()} | skipped)
+    baseline.write(file)
+    print(f"bench-check: {len(baseline.guarded)} lines guarded, {len(baseline.left_out)} left out, in {file.name}")
+    return 0
+
+
+def _tell(
+    baseline: Baseline, guarded: list[Measure], now: dict[str, float], skipped: dict[str, str], *, whole: bool
+) -> int:
+    lost = losses(baseline.guarded, now)
+    print(f"Ratios to the floor on one core, best of all rounds; the file is of {baseline.machine}.\n")
+    width = max(len(measure.name) for measure in guarded)
+    for measure in guarded:
+        name = measure.name
+        if name in now:
+            then, ratio = baseline.guarded[name], now[name]
+            change = f"{loss(name, then, ratio):+5.0%}" + ("  LOST" if name in lost else "")
+            print(f"{name:<{width}}  then {then:8.3f}  now {ratio:8.3f}  {change}")
+    for name, why in skipped.items():
+        print(f"{name:<{width}}  not measured: {why}")
+    unknown = baseline.guarded.keys() - {measure.name for measure in SUITE}
+    if whole and unknown:
+        print(f"\nbench-check: nobody measures {', '.join(sorted(unknown))} any more: --update", file=sys.stderr)
+        return 1
+    for name, share in lost.items():
+        then, ratio = baseline.guarded[name], now[name]
+        print(
+            f"\nbench-check: {name}: {then:.3f} of the floor then, {ratio:.3f} now, {share:.0%} worse", file=sys.stderr
+        )
+    if not lost:
+        print(f"\nbench-check: nothing lost more than {ALLOWED_LOSS:.0%}")
+    return int(bool(lost))
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m scripts.bench.check", description="Compare ratios with a file.")
+    parser.add_argument("--update", action="store_true", help="measure in several series and write the file")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds instead of {ROUNDS}")
+    parser.add_argument("--rounds", metavar="N", type=int, help="rounds")
+    parser.add_argument(
+        "--only", metavar="NAME[,NAME]", type=lambda text: text.split(","), default=[], help="lines that begin so"
+    )
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
