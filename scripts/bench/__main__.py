@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scripts.bench.machine import Machine
-from scripts.bench.markdown import page_tables
+from scripts.bench.markdown import page_tables, put
 from scripts.bench.measures import Measure, Rig
 from scripts.bench.plot import svg
 from scripts.bench.report import Row, make_row, sections
@@ -38,6 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.plot:
         points = {measure.name: measure.point for measure in measures}
         Path(options.plot).write_text(svg(machine, rows, points), encoding="utf-8")
+    if options.page:
+        page = Path(options.page)
+        page.write_text(put(page.read_text(encoding="utf-8"), "bench", page_tables(machine, rows, skipped)), "utf-8")
     if options.json:
         result = {"machine": machine.to_dict(), "rows": [row.to_dict() for row in rows], "skipped": skipped}
         print(json.dumps(result, indent=2))
@@ -79,6 +82,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="print JSON instead of a table")
     shape.add_argument("--markdown", action="store_true", help="print the tables of docs/guide/performance.md")
+    parser.add_argument("--page", metavar="FILE", help="also put those tables between the marks of a page")
     parser.add_argument("--plot", metavar="FILE", help="also write pictures of cost against scale, as SVG")
     parser.add_argument(
         "--only",

@@ -31,6 +31,16 @@ def page_tables(machine: Machine, rows: Sequence[Row], skipped: Mapping[str, str
     return "\n\n".join(parts)
 
 
+def put(page: str, name: str, text: str) -> str:
+    """Give the page with `text` between the two marks of that name, instead of what stood there."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, found, rest = page.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"the page has no marks {begin} and {end}")
+    return f"{before}{begin}\n\n{text}\n\n{end}{after}"
+
+
 def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     return "\n".join(
         "| " + " | ".join(line) + " |" for line in (head, ["---", *["---:"] * (len(head) - 2), "---"], *lines)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from scripts.bench.machine import Machine
-from scripts.bench.markdown import table
+from scripts.bench.markdown import put, table
 from scripts.bench.report import figure
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"for each, at most (default {SECONDS:g})")
     parser.add_argument("--rounds", type=int, default=1, help="all in turn, so often; the medians count (default 1)")
     parser.add_argument("--only", metavar="NAME[,NAME]", default="", help=", ".join(peer.name for peer in PEERS))
+    parser.add_argument("--page", metavar="FILE", help="also put that table between the marks of a page")
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="print JSON instead of a table")
     shape.add_argument("--markdown", action="store_true", help="print the table of the documents")
@@ -100,10 +101,14 @@ def main(arguments: list[str] | None = None) -> int:
     peers = [peer for peer in PEERS if not only or peer.name in only]
     rounds = [[run(peer, options.python, options.seconds) for peer in peers] for _ in range(options.rounds)]
     outcomes = [merged(of_one) for of_one in zip(*rounds, strict=True)]
+    markdown = f"Measured on: {machine}.\n\n{table(HEAD, map(cells, outcomes))}"
+    if options.page:
+        page = Path(options.page)
+        page.write_text(put(page.read_text(encoding="utf-8"), "peers", markdown), encoding="utf-8")
     if options.json:
         print(json.dumps({"machine": machine.to_dict(), "peers": [asdict(one) for one in outcomes]}, indent=2))
     elif options.markdown:
-        print(f"Measured on: {machine}.\n\n{table(HEAD, map(cells, outcomes))}")
+        print(markdown)
     else:
         print(f"{machine}\n\n{text_table(map(cells, outcomes))}")
     return 0

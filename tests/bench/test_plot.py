@@ -1,9 +1,12 @@
 """The pictures and the page: what is drawn where, and that it is well-formed."""
 
+import re
 import xml.etree.ElementTree as ET
 
+import pytest
+
 from scripts.bench.machine import Machine
-from scripts.bench.markdown import page_tables, table
+from scripts.bench.markdown import page_tables, put, table
 from scripts.bench.measures import Point
 from scripts.bench.plot import Curve, curves, svg
 from scripts.bench.report import make_row
@@ -70,3 +73,12 @@ class TestMarkdown:
 
     def test_a_busy_machine_is_said(self):
         assert "not for publication" in str(Machine("A", 2, "6.1", "3.11", 40.0, 3.0))
+
+    def test_a_page_gets_new_tables_between_its_marks(self):
+        page = "a <!-- bench: begin --> old <!-- bench: end --> b"
+
+        assert "a <!-- bench: begin -->\n\nnew\n\n<!-- bench: end --> b" == put(page, "bench", "new")
+
+    def test_a_page_without_marks_is_not_touched(self):
+        with pytest.raises(ValueError, match=re.escape("no marks <!-- peers: begin --> and <!-- peers: end -->")):
+            put("a <!-- peers: begin -->", "peers", "new")
