@@ -58,8 +58,9 @@ def main(arguments: list[str] | None = None, file: Path = FILE) -> int:
     with contextlib.closing(Rig(quick=True)) as rig:
         rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
         bests, skipped = measured(rig, _with_floors(guarded), rounds)
+        then = {measure.name: baseline.guarded[measure.name] for measure in guarded}
         for _ in range(AGAIN - 1):
-            doubtful = losses(baseline.guarded, ratios(bests))
+            doubtful = losses(then, ratios(bests))
             if not doubtful:
                 break
             bests, _ = measured(rig, _with_floors(m for m in guarded if m.name in doubtful), 2 * rounds, bests)
@@ -112,7 +113,7 @@ def _update(file: Path, machine: Machine, rounds: int | None) -> int:
 def _tell(
     baseline: Baseline, guarded: list[Measure], now: dict[str, float], skipped: dict[str, str], *, whole: bool
 ) -> int:
-    lost = losses(baseline.guarded, now)
+    lost = losses({measure.name: baseline.guarded[measure.name] for measure in guarded}, now)
     print(f"Ratios to the floor on one core, best of all rounds; the file is of {baseline.machine}.\n")
     width = max(len(measure.name) for measure in guarded)
     for measure in guarded:

@@ -142,6 +142,13 @@ class TestCommand:
         assert 1 == main(["--quick", "--rounds", "1"], file)
         assert "nobody measures gone any more" in capsys.readouterr().err
 
+    def test_a_line_that_was_not_asked_for_is_not_judged(self, file, capsys):
+        """Though it may have been measured, for its floor."""
+        Baseline("m", {"decision-10": 0.001, "decision-1000": 1e6}, {}).write(file)
+
+        assert 0 == main(["--rounds", "1", "--only", "decision-1000"], file)
+        assert "decision-10 " not in capsys.readouterr().out
+
     def test_a_line_that_is_not_guarded(self, file, capsys):
         Baseline("m", {"decision-10": 1.0}, {}).write(file)
 
