@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 COUNTS = (10, 1_000)
-BATCH = 50
+BATCH = 10
 
 
 class Decider:
@@ -55,7 +55,7 @@ def _decide(children: int) -> Callable[[Rig], Round]:
     def take(rig: Rig) -> Round:
         nonlocal decider
         one = decider = decider or Decider(children)
-        batches = 4 if rig.quick else 20
+        batches = 10 if rig.quick else 60
         return rig.in_turns(lambda: _each(one.once, batches), lambda: _each(_pack, batches))
 
     return take

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -46,6 +47,16 @@ class Machine:
         text = f"{self.processor}, {self.cores} cores, Linux {self.kernel}, Python {self.python}"
         busy = f"; {self.busy_percent:g} % busy with other work, load {self.load:g}: not for publication"
         return text if self.is_quiet else text + busy
+
+
+def others_runnable(samples: int = 5) -> float:
+    """Give how many processes of others want a core, at the median of some moments in which this one slept."""
+    counts = []
+    for _ in range(samples):
+        time.sleep(0.01)
+        with open("/proc/loadavg") as file:
+            counts.append(int(file.read().split()[3].partition("/")[0]) - 1)  # this one runs, to ask
+    return statistics.median(counts)
 
 
 def _processor() -> str:

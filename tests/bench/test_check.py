@@ -120,6 +120,7 @@ class TestCommand:
     @pytest.fixture
     def file(self, tmp_path, monkeypatch):
         monkeypatch.setattr(check.Machine, "here", lambda: "this machine")  # it watches how busy it is for a while
+        monkeypatch.setattr(check, "others_runnable", lambda: 0)
         return tmp_path / "baseline.json"
 
     def test_nothing_lost(self, file, capsys):
@@ -135,6 +136,14 @@ class TestCommand:
         told = capsys.readouterr()
         assert "bench-check: decision-10: 0.001 of the floor then," in told.err
         assert "decision-1000" not in told.err
+
+    def test_where_others_want_all_cores_there_is_no_verdict(self, file, capsys, monkeypatch):
+        """Neither a loss nor none: it is said which lines are in doubt."""
+        monkeypatch.setattr(check, "others_runnable", lambda: 1_000)
+        Baseline("m", {"decision-10": 0.001}, {}).write(file)
+
+        assert 3 == main(["--quick", "--rounds", "1"], file)
+        assert "no verdict: decision-10 may have lost" in capsys.readouterr().err
 
     def test_a_line_that_nobody_measures_any_more(self, file, capsys):
         Baseline("m", {"decision-10": 1e6, "gone": 1.0}, {}).write(file)
