@@ -1,4 +1,4 @@
-"""From start to end: stop, restart from a spare, importing the library."""
+"""From start to end: stop, start and restart from a spare, importing the library."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from otp_runtime import GenServer, OtpError, ServerDown, Supervisor
+from otp_runtime import DynamicSupervisor, GenServer, OtpError, ServerDown, Supervisor
 from scripts.bench.measures import Measure, Rig, Round, Samples
 from scripts.bench.server import Echo
+
+if TYPE_CHECKING:
+    from otp_runtime import Pid
 
 SPARED = "bench_spared"
 REFILL_SECONDS = 0.05
@@ -55,6 +58,29 @@ def _restart(rig: Rig) -> Round:
     return rig.in_turns(ours, lambda: [sum(rig.forks.once()) * 1000])
 
 
+@functools.cache
+def _nursery(rig: Rig) -> Pid:
+    return rig.keep(DynamicSupervisor.start_link())
+
+
+def _start(rig: Rig) -> Round:
+    """Give milliseconds until `start_child` of a supervisor that has a spare gives the new server."""
+    options: dict[str, Any] = {"spare": 1}
+    sup, spec = _nursery(rig), Echo.child_spec(**options)
+
+    def ours() -> Samples:
+        time.sleep(REFILL_SECONDS)
+        started = time.perf_counter()
+        server = DynamicSupervisor.start_child(sup, spec)
+        elapsed = time.perf_counter() - started
+        DynamicSupervisor.terminate_child(sup, server)
+        return [elapsed * 1000]
+
+    if not DynamicSupervisor.count_children(sup).active:
+        DynamicSupervisor.start_child(sup, spec)  # from now on there is a spare
+    return rig.in_turns(ours, lambda: [rig.forks.once()[0] * 1000])
+
+
 def _stop(rig: Rig) -> Round:
     def ours() -> Samples:
         server = Echo.start_link()
@@ -87,5 +113,6 @@ MEASURES = (
         repeat=4,
         lacks=no_spares,
     ),
+    Measure("start-spare", "start one more server from a spare (floor: fork)", "ms", _start, repeat=4, lacks=no_spares),
     Measure("import", "a program that imports the library and ends (floor: one that does not)", "ms", _import, every=2),
 )
