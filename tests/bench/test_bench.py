@@ -201,14 +201,19 @@ class TestFloor:
 
 class TestCommand:
     @pytest.mark.slow
-    def test_it_measures(self):
-        ended = _bench("--quick", "--rounds", "1", "--only", "call-own,decision-10", "--only", "lookup", "--json")
+    def test_it_measures(self, tmp_path):
+        picture = tmp_path / "plot.svg"
+        ended = _bench(
+            *("--quick", "--rounds", "1", "--only", "call-own,decision-10", "--only", "lookup"),
+            *("--json", "--plot", str(picture)),
+        )
 
         rows = json.loads(ended.stdout)["rows"]
 
         assert (ended.returncode in {0, 1}, ended.stderr) == (True, "")
         assert [row["name"] for row in rows][-3:] == ["lookup", "decision-10", "decision-1000"]
         assert all(row["ours"] > 0 and row["floor"] > 0 for row in rows)
+        assert "Restart decided" in picture.read_text()
         assert ended.returncode == int(any(row["verdict"] == "misses" for row in rows))
 
     def test_an_unknown_measure(self):

@@ -19,7 +19,7 @@ from otp_runtime import DynamicSupervisor, GenServer, OtpError
 
 
 def main() -> None:
-    tell(version="otp_runtime")
+    tell(version="this checkout")
     logging.getLogger("otp_runtime").setLevel(logging.CRITICAL)
     with DynamicSupervisor.start_link(max_restarts=1_000) as sup:
         GenServer.call(DynamicSupervisor.start_child(sup, Counter.child_spec(name="counter")), "inc")
