@@ -3,7 +3,7 @@
 The ratios to compare with are in baseline.json. Every line is measured in several rounds, ours and the floor in turns,
 and the best of each counts: other work on the machine only ever makes a round slower. A line that seems to have lost is
 measured again, twice, before it is believed. Lines that vary by themselves are not guarded; the file names them. And
-where others want more cores than there are, no round is the best there is: then the verdict is that there is none.
+where others want all the cores there are, no round is free of them: then the verdict is that there is none.
 
     make bench-check                    compare; ends with 1 and names what was lost, with 3 when it cannot tell
     make bench-check ARGS=--update      write the file anew: after a change that is meant, on a quiet machine
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None, file: Path = FILE) -> int:
             others = others_runnable()
             bests, _ = measured(rig, _with_floors(m for m in guarded if m.name in doubtful), 2 * rounds, bests)
             others = max(others, others_runnable())
-    crowded = others > len(os.sched_getaffinity(0))
+    crowded = others >= len(os.sched_getaffinity(0))
     return _tell(baseline, guarded, ratios(bests), skipped, whole=not options.only, crowded=crowded)
 
 
@@ -158,7 +158,7 @@ def _tell(
         print(f"\nbench-check: nothing lost more than {ALLOWED_LOSS:.0%}")
         return 0
     if crowded:
-        text = f"{', '.join(lost)} may have lost, but others want more cores than there are: try when it is quiet"
+        text = f"{', '.join(lost)} may have lost, but others want all cores there are: try when it is quiet"
         print(f"\nbench-check: no verdict: {text}", file=sys.stderr)
         return UNDECIDED
     print(file=sys.stderr)
