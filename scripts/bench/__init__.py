@@ -17,4 +17,7 @@ work costs without it, measured in the same run, in turns: a round of ours, a ro
     budget.py       what each may cost
     report.py       samples to rows, rows to a table; markdown.py, plot.py: to a page, to a picture
     machine.py      where it was measured
+
+    check.py        `make bench-check`: ratios then (baseline.json) and now; guard.py: what a loss is
+    peers.py        the same counter on other libraries (counters/), beside ours
 """
