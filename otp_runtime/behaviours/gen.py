@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from otp_runtime.core import messages as wire
 from otp_runtime.errors import CallError, CallingSelf, CallTimeout, NoProcess, ServerDown
 from otp_runtime.host import pipe, poller
-from otp_runtime.process import bridge, names
 from otp_runtime.process import client as clients
+from otp_runtime.process import names
 from otp_runtime.process import primitives as process
 from otp_runtime.process.client import Client
 from otp_runtime.process.context import ExitSignal, Slot
@@ -129,6 +128,10 @@ def request_past_queue(server: Any, request: Any, timeout: float | None) -> Any:
 
 async def acall(server: Any, request: Any, timeout: float | None = 5.0) -> Any:
     """See `GenServer.acall`."""
+    import asyncio
+
+    from otp_runtime.process import bridge
+
     context = clients.caller(server, request)
     started = poller.now()
     deadline = None if timeout is None else started + timeout

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from otp_runtime.behaviours.async_loop import AsyncServerLoop
 from otp_runtime.behaviours.keeping import Keeper, at_once, reason_of
 from otp_runtime.behaviours.returns import MISSING, NoReply, RaiseInCaller, Reply, Stop
 from otp_runtime.behaviours.server_loop import ServerLoop
@@ -91,17 +90,11 @@ class KeepingLoop(Keeping):
         super()._loop()
 
 
-class AsyncKeepingLoop(Keeping, AsyncServerLoop):
-    """One async server whose state is kept."""
-
-    async def _begin(self, boot: Boot, result: Any) -> bool:
-        return await super()._begin(boot, await self.keeper.begin(result))
-
-    async def _loop_async(self) -> None:
-        self._keep(self.keeper.take_up, self.state)
-        await super()._loop_async()
-
-
 def make(context: Context, server: Any, options: dict[str, Any], *, is_async: bool) -> Keeping:
     """Make the loop of a server whose options ask for its state to be kept."""
-    return (AsyncKeepingLoop if is_async else KeepingLoop)(context, server, options)
+    if is_async:
+        # the event loop's modules weigh more than all else that a server has
+        from otp_runtime.behaviours.async_keeping_loop import AsyncKeepingLoop
+
+        return AsyncKeepingLoop(context, server, options)
+    return KeepingLoop(context, server, options)

@@ -521,4 +521,12 @@ def _run_server(context: Context, boot: Boot, cls: type, arg: Any, name: Any, op
 
 
 def _is_async(server: Any) -> bool:
-    return any(inspect.iscoroutinefunction(getattr(server, callback, None)) for callback in CALLBACKS)
+    return any(_is_coroutine_function(getattr(server, callback, None)) for callback in CALLBACKS)
+
+
+def _is_coroutine_function(callback: Any) -> bool:
+    code = getattr(callback, "__code__", None)
+    if code is None or hasattr(callback, "_is_coroutine_mark"):
+        return inspect.iscoroutinefunction(callback)
+    # what the long way finds out too, at every start
+    return bool(code.co_flags & inspect.CO_COROUTINE)

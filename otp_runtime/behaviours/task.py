@@ -12,7 +12,6 @@ it: a task that must keep a state is a `GenServer`; a pure-Python function of a 
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal
 
@@ -23,7 +22,7 @@ from otp_runtime.core.child_spec import ChildSpec
 from otp_runtime.core.tasks import TaskDone, TaskExit, after_shutdown
 from otp_runtime.errors import TaskExited
 from otp_runtime.host import poller
-from otp_runtime.process import boot, bridge, task_body
+from otp_runtime.process import boot, task_body
 from otp_runtime.process import primitives as process
 from otp_runtime.process.client import deadline_of
 from otp_runtime.process.context import Slot
@@ -402,6 +401,10 @@ async def _arrival(context: Context, slot: Slot, task: Task[Any]) -> None:
     if slot.on_done is not None:
         msg = f"{task!r} is being awaited already"
         raise RuntimeError(msg)
+    import asyncio
+
+    from otp_runtime.process import bridge
+
     arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def arrive() -> None:

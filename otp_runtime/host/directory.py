@@ -20,9 +20,7 @@ import contextlib
 import errno
 import fcntl
 import os
-import shutil
 import stat
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,8 +46,14 @@ def base_directory() -> Path:
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         return Path(runtime) / "otp_runtime"
     shared = Path("/dev/shm")  # noqa: S108 - a directory of our own in it, 0700 and checked
-    parent = shared if os.access(shared, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
-    return parent / f"otp_runtime-{os.getuid()}"
+    return (shared if os.access(shared, os.W_OK | os.X_OK) else _temporary()) / f"otp_runtime-{os.getuid()}"
+
+
+def _temporary() -> Path:
+    # imported here: with what it brings along, every fork would carry it
+    import tempfile
+
+    return Path(tempfile.gettempdir())
 
 
 def ensure_private(path: Path) -> Path:
@@ -143,6 +147,8 @@ class NodeDirectory:
         with contextlib.suppress(OSError):
             if self._inode in {0, os.stat(self._root).st_ino}:
                 os.rename(self._root, grave)
+        import shutil
+
         shutil.rmtree(grave, ignore_errors=True)
 
     def box(self, process_id: int) -> str:

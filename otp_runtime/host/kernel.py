@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import functools
 import os
-import platform
 import resource
 import select
 import signal
@@ -75,13 +74,18 @@ def check_system() -> None:
     if sys.platform != "linux":
         msg = f"otp_runtime needs Linux >= 5.4 (pidfd, child subreapers); this is {sys.platform}"
         raise UnsupportedSystem(msg)
-    version = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2] if part.isdigit())
+    release = _release()
+    version = tuple(int(part) for part in release.split("-")[0].split(".")[:2] if part.isdigit())
     if version < OLDEST_KERNEL:
-        msg = f"otp_runtime needs Linux >= 5.4; this kernel is {platform.release()}"
+        msg = f"otp_runtime needs Linux >= 5.4; this kernel is {release}"
         raise UnsupportedSystem(msg)
     if not Path("/proc/self/stat").exists():
         msg = "otp_runtime needs /proc; mount it (mount -t proc proc /proc)"
         raise UnsupportedSystem(msg)
+
+
+def _release() -> str:
+    return os.uname().release
 
 
 def start_time(pid: int) -> int | None:
@@ -209,14 +213,21 @@ def close_all_but(keep: set[int]) -> None:
 
 def set_title(title: str) -> None:
     """Give this process a short name that `ps`, `top` and `pstree` show (15 bytes of it); best effort."""
-    with contextlib.suppress(OSError, ValueError), open("/proc/self/comm", "wb") as file:
-        file.write(title.encode(errors="replace")[:15])
+    _write("/proc/self/comm", title.encode(errors="replace")[:15])
 
 
 def own_oom_score(adjust: int) -> None:
     """Make the kernel's OOM killer take this process earlier; best effort."""
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-        file.write(str(adjust))
+    _write("/proc/self/oom_score_adj", str(adjust).encode())
+
+
+def _write(path: str, data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, data)
+        finally:
+            os.close(fd)
 
 
 def oom_kills() -> int:

@@ -29,6 +29,7 @@ SPIN_CREDIT: Final = 8
 SPIN_PAUSE: Final = 16
 CROWDED_SECONDS: Final = 500e-6
 CROWDED_PAUSE_SECONDS: Final = (0.001, 0.1)
+MILLISECOND: Final = 0.001
 
 _yield = os.sched_yield
 _read = os.read
@@ -103,13 +104,23 @@ class Poller:
         if due is not None:
             left = max(0.0, due - now())
             timeout = left if timeout is None else min(timeout, left)
-        # epoll counts whole milliseconds; rounding up would make a timer late, down makes a loop busy
+        if timeout is not None and 0 < timeout < MILLISECOND:
+            self._wait_shortly(timeout)
+            timeout = 0
         events = self._epoll.poll(timeout if timeout is None or timeout > 0 else 0)
         for fd, happened in events:
             handler = self._handlers.get(fd)
             if handler is not None:
                 handler(happened)
         return self._run_timers() or bool(events)
+
+    def _wait_shortly(self, timeout: float) -> None:
+        """Sleep for less than a millisecond, of which epoll would make a whole one."""
+        try:
+            select.select((self._epoll,), (), (), timeout)
+        except ValueError:
+            # select knows no descriptor above a thousand
+            time.sleep(timeout)
 
     def _run_timers(self) -> bool:
         ran = False

@@ -22,7 +22,6 @@ import errno
 import fcntl
 import mmap
 import os
-import shutil
 from typing import TYPE_CHECKING, Final
 
 from otp_runtime.host.directory import reserve
@@ -243,6 +242,8 @@ def remove(path: str) -> None:
         for name in os.listdir(path):
             if name.isdecimal() and (file := TableFile.open(f"{path}/{name}")) is not None:
                 file.close_for_all()
+    import shutil
+
     shutil.rmtree(path, ignore_errors=True)
 
 

@@ -16,11 +16,17 @@ from __future__ import annotations
 import atexit
 import contextlib
 import faulthandler
+import fcntl
 import logging
 import os
 import signal
 import struct
 import sys
+import threading
+
+# the public `signal.signal` looks each handler up in an enum, which touches page after page of a fork
+from _signal import SIG_DFL  # type: ignore[import-not-found]
+from _signal import signal as set_handler
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from otp_runtime.core import messages as wire
@@ -198,7 +204,7 @@ def take_over(node: NodeHandle, job: Job, box: Box, reaper: kernel.OsProcess, ke
     """Make a fork a process of its own: only the descriptors of `keep` are left, and it dies with its parent."""
     kernel.close_all_but(keep)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, kernel.LANE_SIGNAL):
-        signal.signal(number, signal.SIG_DFL)
+        set_handler(number, SIG_DFL)
     box.inhabit(kernel.own_process())
     kernel.become_subreaper()
     kernel.set_title(f"otp:{job.name or job.label}")
@@ -215,7 +221,7 @@ def take_over(node: NodeHandle, job: Job, box: Box, reaper: kernel.OsProcess, ke
 def report_as(node: NodeHandle, job: Job, process_id: int) -> None:
     """Let what is logged here, and the stack of a native crash, go where they are looked for."""
     root = logging.getLogger()
-    root.handlers[:] = [reports.ForwardHandler(node.directory, job.name or job.label, f"<{process_id}@{node.name}>")]
+    root.handlers[:] = [reports.forwarder(node.directory, job.name or job.label, f"<{process_id}@{node.name}>")]
     with contextlib.suppress(OSError):
         fault = os.open(node.directory.native_stack(process_id), os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         faulthandler.enable(fault, all_threads=True)
@@ -241,11 +247,8 @@ def listen_to_signals(context: Context, reaper: kernel.OsProcess) -> None:
         if os.getppid() != reaper.pid:
             context.write_own_lane([wire.EXIT, context.parent, "killed"])
 
-    import fcntl
-    import threading
-
-    signal.signal(kernel.LANE_SIGNAL, on_lane)
-    signal.signal(kernel.PARENT_DEATH_SIGNAL, on_parent_death)
+    set_handler(kernel.LANE_SIGNAL, on_lane)
+    set_handler(kernel.PARENT_DEATH_SIGNAL, on_parent_death)
     fcntl.fcntl(context.lane_fd, kernel.F_SETSIG, int(kernel.LANE_SIGNAL))
     owner = struct.pack("ii", kernel.F_OWNER_TID, threading.get_native_id())
     fcntl.fcntl(context.lane_fd, kernel.F_SETOWN_EX, owner)

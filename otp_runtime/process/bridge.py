@@ -1,8 +1,10 @@
-"""A thread's process inside an asyncio event loop: one descriptor registered with the loop, no thread per call."""
+"""A thread's process inside an asyncio event loop: one descriptor registered with the loop, no thread per call.
+
+Only what runs in an event loop imports asyncio here: a process without one is not to carry its megabytes.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from otp_runtime.process import names
 from otp_runtime.process.sending import DYING_POLL_SECONDS
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator
 
     from otp_runtime.process.context import Context
@@ -44,7 +47,9 @@ _readers: dict[int, _Reader] = {}
 @contextlib.asynccontextmanager
 async def awake(context: Context) -> AsyncIterator[None]:
     """Take in this process's mail as the event loop runs, for the time of the block."""
-    loop = asyncio.get_running_loop()
+    from asyncio import get_running_loop
+
+    loop = get_running_loop()
     reader = _readers.get(context.id)
     if reader is None or reader.loop is not loop:
         reader = _readers[context.id] = _Reader(context, loop)
@@ -63,6 +68,8 @@ async def awake(context: Context) -> AsyncIterator[None]:
 
 async def find(context: Context, server: Any, deadline: float | None, request: Any) -> Peer:
     """As `names.find`, without blocking the event loop while a name is coming back."""
+    from asyncio import sleep
+
     pause = names.WAIT_SECONDS
     while True:
         try:
@@ -72,5 +79,5 @@ async def find(context: Context, server: Any, deadline: float | None, request: A
                 raise
             if deadline is not None and poller.now() >= deadline:
                 raise
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, names.WAIT_SECONDS_MAX)
+        await sleep(pause)
+        pause = min(pause * names.WAIT_GROWTH, names.WAIT_SECONDS_MAX)

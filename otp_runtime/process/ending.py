@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
 from otp_runtime.core import messages as wire
 from otp_runtime.errors import CallingSelf, CallTimeout, NoProcess, ServerDown
 from otp_runtime.host import poller
-from otp_runtime.process import bridge, names
 from otp_runtime.process import client as clients
+from otp_runtime.process import names
 from otp_runtime.process.context import ExitSignal
 
 if TYPE_CHECKING:
@@ -57,6 +56,8 @@ def _ask_to_stop(context: Context, peer: Peer, reason: Any) -> None:
 
 async def astop(server: Any, reason: Any = "normal", timeout: float | None = None) -> None:
     """See `GenServer.astop`."""
+    from otp_runtime.process import bridge
+
     context = clients.caller(server, "stop")
     started = poller.now()
     deadline = None if timeout is None else started + timeout
@@ -70,6 +71,10 @@ async def astop(server: Any, reason: Any = "normal", timeout: float | None = Non
 
 async def wait_for_end(context: Context, peer: Peer, timeout: float | None, ask: Any = None) -> tuple[Any] | None:
     """Wait in an event loop until a process has ended; give its reason in a tuple, None when time is up."""
+    import asyncio
+
+    from otp_runtime.process import bridge
+
     arrived: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def ended(reason: Any) -> None:

@@ -66,6 +66,7 @@ class Launcher:
             self.context.pump(None)
             while (entry := self.context.next_message()) is not None:
                 self._handle(entry[1])
+            self.offspring.judge_buried()
             for child in self.offspring.take_reaped():
                 self._after_death(child)
             for program in list(self.programs.values()):

@@ -26,8 +26,11 @@ if TYPE_CHECKING:
     from otp_runtime.process.context import Context
     from otp_runtime.process.peers import Peer
 
-WAIT_SECONDS = 0.0005
+WAIT_SECONDS = 0.0001
+WAIT_GROWTH = 1.15
 WAIT_SECONDS_MAX = 0.008
+"""Who waits for a name looks again and again, after pauses that grow with the time waited: so what is late is late by
+a seventh of the wait, and a long wait costs little."""
 
 
 _paths: dict[str, str] = {}
@@ -191,7 +194,7 @@ def find(context: Context, server: Any, deadline: float | None, request: Any = N
         if not wait:
             raise _nobody(context, server, request)
         _await_change(context, server, parse_owner(target), deadline, request, pause)
-        pause = min(pause * 2, WAIT_SECONDS_MAX)
+        pause = min(pause * WAIT_GROWTH, WAIT_SECONDS_MAX)
 
 
 def _find_via(context: Context, server: Via, deadline: float | None, request: Any, *, wait: bool) -> Peer:
@@ -211,7 +214,7 @@ def _find_via(context: Context, server: Via, deadline: float | None, request: An
         if left is not None and left <= 0:
             raise CallTimeout(server, request, None, detail="its supervisor is still restarting it")
         context.pump(pause if left is None else min(pause, left))
-        pause = min(pause * 2, WAIT_SECONDS_MAX)
+        pause = min(pause * WAIT_GROWTH, WAIT_SECONDS_MAX)
 
 
 def _whereis_via(server: Via, tells: Any) -> Any:

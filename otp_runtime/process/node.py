@@ -8,10 +8,8 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import secrets
 import select
 import signal
-import socket
 import sys
 import threading
 import time
@@ -72,7 +70,7 @@ def full_name(name: str | None) -> str:
     if name is None:
         name = f"nonode{os.getpid()}"
     check_name(name)
-    return name if "@" in name else f"{name}@{socket.gethostname()}"
+    return name if "@" in name else f"{name}@{os.uname().nodename}"
 
 
 def _start(name: str | None) -> NodeHandle:
@@ -155,7 +153,7 @@ def _is_guarded(directory: NodeDirectory) -> bool:
 
 def _prepare(directory: NodeDirectory, full: str, data_place: dict[str, str]) -> tuple[NodeHandle, Any]:
     directory.next_id()  # 1 is the launcher's
-    handle = NodeHandle(directory, full, secrets.randbits(48))
+    handle = NodeHandle(directory, full, int.from_bytes(os.urandom(6), "little"))
     os.mkfifo(directory.log, 0o600)
     current.enter(handle)
     context = current.new_thread_context(handle)

@@ -6,7 +6,7 @@ falls to the nearest living one, which ends it. Nothing here waits: a start unde
 given a second to end are all states that the owner's loop moves on.
 
 Order of a death: reaped → leftovers ended → the owner decides → fate sealed → names freed or marked as coming
-back → verdict → from then on watchers conclude.
+back → the owner starts what it decided to start → record, verdict (`judge_buried`) → from then on watchers conclude.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, pipe, poller, tables
 from otp_runtime.host.box import Box
 from otp_runtime.host.fates import DEAD
-from otp_runtime.process import boot, current, death, names, places
+from otp_runtime.process import boot, current, death, names, places, reports
 from otp_runtime.process.context import reason_of_status
 from otp_runtime.process.handle import LAUNCHER_ID
 from otp_runtime.process.nursery import Nursery
@@ -151,9 +151,11 @@ class Offspring:
         self._kept: list[int] = []
         self.orphan_seconds = ORPHAN_SECONDS
         self._oom_kills = kernel.oom_kills()
+        self._buried: list[tuple[Child, Any]] = []
         self._reaped: list[Child] = []
         self.handovers: dict[int, Handover] = {}
         self.nursery = Nursery(self)
+        reports.prepare(self.directory)
         context.on_doom = self.doom
 
     # -- start ----------------------------------------------------------------------------------------------
@@ -480,7 +482,7 @@ class Offspring:
         return None
 
     def _bury(self, child: Child) -> None:
-        """All that the dead left is gone: let the owner decide, free its names, judge."""
+        """All that the dead left is gone: let the owner decide, and free its names. A successor can start now."""
         self.children.pop(child.id, None)
         if child.box is None:
             self._bury_without_box(child)
@@ -492,6 +494,22 @@ class Offspring:
         # first the fate: whoever gets the name then finds no table of the dead in its place
         self._seal_fate(child, coming_back)
         self._free_names(child, coming_back)
+        self._buried.append((child, reason))
+        if child.job is None:
+            # nobody starts anything in its place, and the burial of its supervisor waits for it
+            self._judge_buried(*self._buried.pop())
+
+    def judge_buried(self) -> None:
+        """Do for the dead what need not be done before their successors are started: clear up, and judge.
+
+        The owner calls it as soon as it has started what is to be started now, and has written its records: whoever
+        waits for a death waits for this.
+        """
+        while self._buried:
+            self._judge_buried(*self._buried.pop(0))
+
+    def _judge_buried(self, child: Child, reason: Any) -> None:
+        assert child.box is not None
         self.directory.forget_mailbox(child.id)
         sweep_segments(self.context, child.id)
         if child.box.flag(boxes.THREADS):

@@ -17,7 +17,6 @@ import hashlib
 import keyword
 import os
 import re
-import shutil
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from otp_runtime.core.snapshots import IN_USE, Streak
@@ -60,6 +59,8 @@ def forget(place: Place) -> None:
     """Forget what a child kept, and what the children of a supervisor kept."""
     snapshot_file.forget(file_of(place))
     if os.path.isdir(place[0]):
+        import shutil
+
         shutil.rmtree(place[0], ignore_errors=True)
 
 

@@ -129,11 +129,11 @@ def to_log_record(record: dict[str, Any]) -> logging.LogRecord:
 class ForwardHandler(logging.Handler):
     """The root handler of a server: its `logging` records appear in the program, with `server` and `pid`."""
 
-    def __init__(self, directory: NodeDirectory, server: str, pid: str) -> None:
-        """Say whose records these are."""
+    def __init__(self, directory: NodeDirectory) -> None:
+        """Send to the program of the node in `directory`."""
         super().__init__()
         self._directory = directory
-        self._who = {"server": server, "pid": pid}
+        self.who = {"server": "", "pid": ""}
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record."""
@@ -152,13 +152,31 @@ class ForwardHandler(logging.Handler):
                     "message": record.getMessage(),
                     "created": record.created,
                     "os_pid": os.getpid(),
-                    "server": self._who["server"],
+                    "server": self.who["server"],
                     "exc_text": exc_text,
-                    "extra": {**extra, **self._who, "otp": {"report": "log", **self._who, "os_pid": os.getpid()}},
+                    "extra": {**extra, **self.who, "otp": {"report": "log", **self.who, "os_pid": os.getpid()}},
                 },
             )
         except Exception:  # noqa: BLE001 - logging must never end its user; this is logging's own rule
             self.handleError(record)
+
+
+_forwarder: ForwardHandler | None = None
+
+
+def prepare(directory: NodeDirectory) -> ForwardHandler:
+    """Make the handler that every child of this process is to have, before they are forked: it is dear to make."""
+    global _forwarder
+    if _forwarder is None:
+        _forwarder = ForwardHandler(directory)
+    return _forwarder
+
+
+def forwarder(directory: NodeDirectory, server: str, pid: str) -> ForwardHandler:
+    """Give this process's root handler; its records say that they are of `server`, whose pid is `pid`."""
+    handler = prepare(directory)
+    handler.who = {"server": server, "pid": pid}
+    return handler
 
 
 def read(unframer: pipe.Unframer, chunk: bytes) -> Iterator[logging.LogRecord]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from otp_runtime.host.box import Box
     from otp_runtime.process.handle import NodeHandle
 
-DYING_POLL_SECONDS = 0.0005
+DYING_POLL_SECONDS = 0.0002
 PEERS_MAX = 512
 LINGER_SECONDS = 1.0
 

@@ -6,7 +6,6 @@ and takes it: the process becomes that server. Everywhere else a start asks the 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sys
@@ -119,6 +118,8 @@ async def in_event_loop(start: Callable[[], Any]) -> Any:
     The start runs in a worker thread *as this thread's process*? No: a thread is a process of its own. What it
     started is linked to the program, so the worker may end; links of a server are taken over by the caller.
     """
+    import asyncio
+
     context = current()
     pid = await asyncio.get_running_loop().run_in_executor(None, start)
     if isinstance(pid, Pid) and not context.is_program:

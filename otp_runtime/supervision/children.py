@@ -3,7 +3,8 @@
     event ──► core.step ──► new state, actions ──► queue ──► performed here ──► event …
 
 A death is decided on before it is judged (see `process.offspring`): by the time a watcher hears of it, the dead
-process's name says whether it is coming back.
+process's name says whether it is coming back. What is to be started in its place is started before its record is
+written and its verdict given: the new process boots meanwhile.
 
 Static and dynamic supervisors differ only in their core: both speak the language of `core.supervisor_messages`.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import logging
 import sys
 import time
@@ -110,6 +112,7 @@ class Performer:
         self._running: dict[int, Child] = {}
         self._timers: dict[int, poller.TimerHandle] = {}
         self._dead: dict[int, Child] = {}
+        self._records: list[Callable[[], object]] = []
         self._failed: Child | None = None
         self._awaited: dict[Any, list[Child]] = {}
         self._places = ChildPlaces(context.place, by_id=isinstance(state.children, tuple))
@@ -126,13 +129,24 @@ class Performer:
         """Do all that was decided."""
         while True:
             while self._actions:
-                self._do(self._actions.popleft())
+                action = self._actions.popleft()
+                if not isinstance(action, core.StartChild):
+                    self.finish_burials()
+                self._do(action)
+            self.finish_burials()
             reaped = self.offspring.take_reaped()
             if not reaped and not self._actions:
                 self._forget_the_handled()
                 return
             for child in reaped:
                 self._after_death(child)
+
+    def finish_burials(self) -> None:
+        """Write the records of the dead, and judge them: whoever hears of a death can ask `why`."""
+        records, self._records = self._records, []
+        for write in records:
+            write()
+        self.offspring.judge_buried()
 
     def make_room(self) -> None:
         """Before a start is refused for want of room: take in the end of tasks that have given their value.
@@ -284,9 +298,9 @@ class Performer:
         if self.debugger is not None:
             self.debugger.event(("in", Exit(child.pid, reason)))
         self.feed(core.ChildExited(child.pid, reason))
-        if not self._report_now() and is_abnormal(reason):
+        if not self._report_soon() and is_abnormal(reason):
             # decided later, behind what the supervisor is busy with; `why` can tell already
-            keep_record(self.offspring, child, reason, supervisor=self.who())
+            self._records.append(functools.partial(keep_record, self.offspring, child, reason, supervisor=self.who()))
         return key is not None and self._may_come_back(key, child)
 
     def _start_ended(self, child: Child, reason: Any) -> bool:
@@ -344,13 +358,28 @@ class Performer:
             if child.id not in self.offspring.children:
                 self._after_death(child)
 
-    def _report_now(self) -> bool:
-        """Write the records before the verdict: whoever hears of a death can ask `why`. Say whether there were any."""
+    def _report_soon(self) -> bool:
+        """Have a death reported before its verdict, but behind what is started now; say whether there is a report."""
+        reports = self._take_reports()
+        if all(action.context == "child_terminated" for action in reports):
+            self._records += [functools.partial(self._report, action) for action in reports]
+        else:
+            # that it gives up must be known before names are freed
+            self._make(reports)
+        return bool(reports)
+
+    def _report_now(self) -> None:
+        self._make(self._take_reports())
+
+    def _take_reports(self) -> list[core.Report]:
         reports = [action for action in self._actions if isinstance(action, core.Report)]
         for action in reports:
             self._actions.remove(action)
+        return reports
+
+    def _make(self, reports: list[core.Report]) -> None:
+        for action in reports:
             self._report(action)
-        return bool(reports)
 
     # -- being debugged -------------------------------------------------------------------------------------
 

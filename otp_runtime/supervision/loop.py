@@ -79,6 +79,7 @@ def _loop(context: Context, boot: Boot, performer: Performer) -> Any:
             with contextlib.suppress(ExitSignal):
                 context.pump(None)
         if context.doomed is not None:
+            performer.finish_burials()
             return context.doomed[0]
     reason = performer.ended[0]
     boot.say("error", reason)
