@@ -95,6 +95,7 @@ class Agent:
         significant: bool = False,
         name: Any = None,
         timeout: float | None = None,
+        spare: int = 0,
         **options: Unpack[Options],
     ) -> ChildSpec:
         """Say how a supervisor starts this agent. `id` defaults to the local `name`, else "Agent"."""
@@ -102,7 +103,7 @@ class Agent:
         if id is None:
             id = name if isinstance(name, str) else "Agent"
         return _AgentServer.child_spec(
-            fun, id=id, restart=restart, shutdown=shutdown, significant=significant, name=name, **more
+            fun, id=id, restart=restart, shutdown=shutdown, significant=significant, name=name, spare=spare, **more
         )
 
     @staticmethod

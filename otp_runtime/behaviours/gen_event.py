@@ -158,6 +158,7 @@ class GenEvent:
         shutdown: float | Literal["brutal_kill"] | EllipsisType | None = ...,
         significant: bool = False,
         name: Any = None,
+        spare: int = 0,
         **options: Unpack[SpecOptions],
     ) -> ChildSpec:
         """Say how a supervisor starts a manager. `id` defaults to the local `name`, else "GenEvent".
@@ -168,7 +169,7 @@ class GenEvent:
         if id is None:
             id = name if isinstance(name, str) else "GenEvent"
         return _server().child_spec(  # type: ignore[no-any-return]
-            id=id, restart=restart, shutdown=shutdown, significant=significant, name=name, **options
+            id=id, restart=restart, shutdown=shutdown, significant=significant, name=name, spare=spare, **options
         )
 
     @staticmethod

@@ -212,11 +212,13 @@ class GenServer(Generic[S]):
         shutdown: float | Literal["brutal_kill"] | EllipsisType | None = ...,
         significant: bool = False,
         name: Any = None,
+        spare: int = 0,
         **options: Unpack[SpecOptions],
     ) -> ChildSpec:
         """Say how a supervisor starts this server: `start_link(arg, name=name, **options)`, run in the new process.
 
         `id` defaults to the local `name`, else to the class's qualified name; `restart` and `shutdown` to the class's.
+        `spare`: processes that the supervisor is to keep forked ahead, see `ChildSpec`.
         """
         keywords: dict[str, Any] = dict(options)
         check_any_name(name)
@@ -232,6 +234,7 @@ class GenServer(Generic[S]):
             restart=cls.restart if restart is None else restart,
             shutdown=cls.shutdown if isinstance(shutdown, EllipsisType) else shutdown,
             significant=significant,
+            spare=spare,
         )
 
     # -- callbacks ------------------------------------------------------------------------------------------

@@ -145,11 +145,20 @@ class GenStateMachine:
         shutdown: float | Literal["brutal_kill"] | EllipsisType | None = ...,
         significant: bool = False,
         name: Any = None,
+        spare: int = 0,
         **options: Unpack[SpecOptions],
     ) -> ChildSpec:
         """Say how a supervisor starts this machine. As `GenServer.child_spec`."""
         return _child_spec(  # type: ignore[no-any-return]
-            cls, arg, id=id, restart=restart, shutdown=shutdown, significant=significant, name=name, **options
+            cls,
+            arg,
+            id=id,
+            restart=restart,
+            shutdown=shutdown,
+            significant=significant,
+            name=name,
+            spare=spare,
+            **options,
         )
 
     # -- callbacks ------------------------------------------------------------------------------------------

@@ -85,6 +85,9 @@ class ChildSpec:
         significant: Its own end may stop the supervisor (see `auto_shutdown`).
         preload: Modules that the supervisor imports ahead: `"auto"` finds those that define
             the child, a tuple of module names gives them, `()` means none.
+        spare: Processes that the supervisor keeps forked ahead, so that a start or a restart does not
+            wait for a fork. They are the supervisor's and serve all its children; the largest
+            `spare` of them counts. Default 0. Each costs some three megabytes.
     """
 
     id: Any
@@ -94,6 +97,7 @@ class ChildSpec:
     type: ChildType = "worker"
     significant: bool = False
     preload: Preload = "auto"
+    spare: int = 0
 
     def __post_init__(self) -> None:
         """Put the default of `shutdown` in place, so that nobody else meets its absence."""
@@ -158,6 +162,7 @@ def check_child_spec(spec: ChildSpec, auto_shutdown: AutoShutdown | None = None)
         _check_shutdown(spec.shutdown)
         _check_significant(spec, auto_shutdown)
         _check_preload(spec.preload)
+        _check_spare(spec)
     except BadChildSpec as error:
         raise BadChildSpec(error.field, error.value, error.allowed, spec.id) from None
     return spec
@@ -293,6 +298,13 @@ def _check_preload(preload: object) -> None:
         return
     if preload != "auto":
         raise BadChildSpec("preload", preload, "'auto' or a tuple of module names")
+
+
+def _check_spare(spec: ChildSpec) -> None:
+    if not _is_integer(spec.spare) or spec.spare < 0:
+        raise BadChildSpec("spare", spec.spare, "an integer of 0 or more: processes kept forked ahead")
+    if spec.spare and spec.type == "supervisor":
+        raise BadChildSpec("spare", spec.spare, "0 for a supervisor: only its own children can come from a spare")
 
 
 def _check_one_of(field: str, value: object, allowed: tuple[str, ...]) -> None:

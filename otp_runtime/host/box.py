@@ -43,6 +43,7 @@ SERVES, PLAIN = 1, 2
 
 _IDENTITY_AT = 64
 _OS_PID_AT = 80
+_STARTED_AT = 96
 _HOT_AT = 104
 _QUEUED_AT = 120
 _GARBAGE_AT = 128
@@ -141,6 +142,11 @@ class Box:
     def inhabit(self, process: OsProcess) -> None:
         """Write down the OS process that lives here now."""
         struct.pack_into("<QQ", self._map, _OS_PID_AT, process.pid, process.start)
+
+    def settle(self, label: str, started_at: float) -> None:
+        """Say what begins to live here, and when: the process itself was there before."""
+        self.label = label
+        _F64.pack_into(self._map, _STARTED_AT, started_at)
 
     @property
     def name(self) -> str:

@@ -5,6 +5,7 @@
     names/<name>         link to the id of the process that has the name; flock on this directory is
                          the one lock of a node, freed by the kernel when its holder dies
     p/<id>.box .in .ctl  black box, mailbox and control lane of a process
+    p/<id>.spare         box of a process forked ahead, which nobody is to find yet
     seg/                 large terms under way          defs/     classes that cannot be imported
     deaths/              what `why` shows               log       reports on their way to the program
     fates                who is dead: a word for each process id that was ever given
@@ -155,6 +156,10 @@ class NodeDirectory:
         """Give the path of a process's black box."""
         return f"{self._root}/p/{process_id}.box"
 
+    def spare(self, process_id: int) -> str:
+        """Give the path of the black box of a process that was forked ahead."""
+        return f"{self._root}/p/{process_id}.spare"
+
     def mailbox(self, process_id: int) -> str:
         """Give the path of a process's mailbox."""
         return f"{self._root}/p/{process_id}.in"
@@ -233,6 +238,10 @@ class NodeDirectory:
         """Give the ids of all processes whose box is here, the dead that are kept included."""
         return sorted(int(name[:-4]) for name in os.listdir(f"{self._root}/p") if name.endswith(".box"))
 
+    def spare_ids(self) -> list[int]:
+        """Give the ids of the processes that were forked ahead and are not used yet."""
+        return [int(name[:-6]) for name in os.listdir(f"{self._root}/p") if name.endswith(".spare")]
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the node's one lock. Never fork while holding it: the kernel frees it only with its last holder."""
@@ -296,6 +305,12 @@ class NodeDirectory:
             if owner == str(sender):
                 found.add(int(receiver))
         return found
+
+    def forget_spare(self, process_id: int) -> None:
+        """Remove all that is left of a process that was forked ahead and never used."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.spare(process_id))
+        self.forget(process_id)
 
     def forget(self, process_id: int) -> None:
         """Remove all that is left of a dead process."""

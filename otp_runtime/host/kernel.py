@@ -44,12 +44,13 @@ class OsProcess(NamedTuple):
 
 
 @functools.cache
-def _libc() -> ctypes.CDLL:
+def libc() -> ctypes.CDLL:
+    """Give the C library, for what Python has no name for."""
     return ctypes.CDLL(None, use_errno=True)
 
 
 def _prctl(option: int, value: int) -> None:
-    if _libc().prctl(option, value, 0, 0, 0) != 0:
+    if libc().prctl(option, value, 0, 0, 0) != 0:
         errno = ctypes.get_errno()
         raise OSError(errno, f"prctl({option}): {os.strerror(errno)}")
 
@@ -160,10 +161,23 @@ def send_signal(pidfd: int, signum: int) -> bool:
 def children_of(pid: int) -> list[int]:
     """Give the OS pids of the children of a single-threaded process, zombies included."""
     try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+        text = read_whole(f"/proc/{pid}/task/{pid}/children")
     except FileNotFoundError:
         return _children_by_scan(pid)
     return [int(word) for word in text.split()]
+
+
+def read_whole(path: str) -> bytes:
+    """Read a file of the kernel's: all of it, and nothing is built around it, as a death waits for this."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        text = chunk = os.read(fd, 65536)
+        while chunk:
+            chunk = os.read(fd, 65536)
+            text += chunk
+    finally:
+        os.close(fd)
+    return text
 
 
 def _children_by_scan(pid: int) -> list[int]:
@@ -234,9 +248,9 @@ def oom_kills() -> int:
     """Count the OOM kills in this process's memory cgroup so far; 0 where the kernel does not tell."""
     for path in _oom_files():
         with contextlib.suppress(OSError):
-            for line in Path(path).read_text(encoding="ascii").splitlines():
-                key, _, value = line.partition(" ")
-                if key == "oom_kill":
+            for line in read_whole(path).splitlines():
+                key, _, value = line.partition(b" ")
+                if key == b"oom_kill":
                     return int(value)
     return 0
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from otp_runtime.process.succession import Succession
 
 LENGTH = struct.Struct("<I")
+OOM_SCORE = 500
 SHOWN_MAX = 20_000
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STANDARD_LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
@@ -185,14 +186,10 @@ def run_child(
         identity = box.identity
         take_over(node, job, box, reaper, {boot_fd})
         context = Context(node, identity.id, box, is_program=False, parent=job.parent)
-        context.place = places.place_of(node.directory, job, identity.id)
         current.enter(node)
         current.become(context)
         listen_to_signals(context, reaper)
-        boot = Boot(node, boot_fd)
-        boot.fresh = job.fresh
-        reason = live(context, boot, job, serve_supervisor)
-        status = end(context, boot, reason)
+        status = do_job(context, job, boot_fd, serve_supervisor)
     except BaseException as error:  # noqa: BLE001 - whatever ends a process is its exit reason
         with contextlib.suppress(BaseException):
             node.warn(f"internal error in a new process, please report it:\n{crash_of(error).traceback}")
@@ -200,28 +197,53 @@ def run_child(
         os._exit(status)
 
 
+def do_job(context: Context, job: Job, boot_fd: int, serve_supervisor: Callable[..., Any]) -> int:
+    """Be what a job says, until the end; gives the exit code."""
+    context.place = places.place_of(context.directory, job, context.id)
+    boot = Boot(context.node, boot_fd)
+    boot.fresh = job.fresh
+    reason = live(context, boot, job, serve_supervisor)
+    return end(context, boot, reason)
+
+
 def take_over(node: NodeHandle, job: Job, box: Box, reaper: kernel.OsProcess, keep: set[int]) -> None:
+    """Make a fork a process of its own, for a job: see `part_from_parent`."""
+    part_from_parent(box, reaper, keep)
+    if job.mode != "supervisor":
+        kernel.own_oom_score(OOM_SCORE)
+        write_native_stacks(node, box.identity.id)
+    dress(node, job, box.identity.id)
+
+
+def part_from_parent(box: Box, reaper: kernel.OsProcess, keep: set[int]) -> None:
     """Make a fork a process of its own: only the descriptors of `keep` are left, and it dies with its parent."""
     kernel.close_all_but(keep)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, kernel.LANE_SIGNAL):
         set_handler(number, SIG_DFL)
     box.inhabit(kernel.own_process())
     kernel.become_subreaper()
+    if not kernel.die_with_parent(reaper):
+        os._exit(1)
+
+
+def dress(node: NodeHandle, job: Job, process_id: int) -> None:
+    """Look like what the job says, to `ps` and to those who read its logs."""
     kernel.set_title(f"otp:{job.name or job.label}")
     sys.path[:] = job.path or sys.path
     # a supervisor logs nothing itself, but its children log what the program wants to see
     logging.getLogger().setLevel(job.log_level)
     if job.mode != "supervisor":
-        kernel.own_oom_score(500)
-        report_as(node, job, box.identity.id)
-    if not kernel.die_with_parent(reaper):
-        os._exit(1)
+        report_as(node, job, process_id)
 
 
 def report_as(node: NodeHandle, job: Job, process_id: int) -> None:
-    """Let what is logged here, and the stack of a native crash, go where they are looked for."""
+    """Let what is logged here go where it is looked for."""
     root = logging.getLogger()
     root.handlers[:] = [reports.forwarder(node.directory, job.name or job.label, f"<{process_id}@{node.name}>")]
+
+
+def write_native_stacks(node: NodeHandle, process_id: int) -> None:
+    """Have the stack of a native crash written to where it is looked for."""
     with contextlib.suppress(OSError):
         fault = os.open(node.directory.native_stack(process_id), os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         faulthandler.enable(fault, all_threads=True)

@@ -73,6 +73,8 @@ def _plain(term: Any) -> Any:
     return repr(term)
 
 
+_FIELDS = tuple(one.name for one in fields(Death))
+
 # -- making ------------------------------------------------------------------------------------------------
 
 
@@ -122,7 +124,7 @@ def describe_message(payload: bytes | None) -> str | None:
     if not payload:
         return None
     try:
-        envelope = Codec(_Unshipped()).decode(payload)
+        envelope = _unshipped.decode(payload)
     except CodecError:
         return f"(a message of more than {len(payload)} bytes)"
     if not wire.is_envelope(envelope):
@@ -162,6 +164,9 @@ def _native_stack(directory: NodeDirectory, process_id: int) -> str | None:
     return None
 
 
+_unshipped = Codec(_Unshipped())
+
+
 class _StandIns(_Unshipped):
     """Reads a state whose classes are not here: a dataclass is shown with its fields."""
 
@@ -178,22 +183,31 @@ class _StandIns(_Unshipped):
 def keep(directory: NodeDirectory, record: Death) -> None:
     """Keep a record: the last ones of each server stay."""
     key = file_name_of(record.server) if is_name(record.server) else "unnamed"
-    path = directory.deaths / f"{key}@{int(record.died_at * 1e9)}.{record.id}"
-    data = {name: getattr(record, name) for name in (one.name for one in fields(record))}
+    deaths = str(directory.deaths)
+    name = f"{key}@{int(record.died_at * 1e9)}.{record.id}"
+    data = {name: getattr(record, name) for name in _FIELDS}
     try:
-        payload = Codec(_Unshipped()).encode(data)
+        payload = _unshipped.encode(data)
     except CodecError:
-        payload = Codec(_Unshipped()).encode({**data, "reason": repr(record.reason)})
-    draft = directory.deaths / f".{path.name}"
+        payload = _unshipped.encode({**data, "reason": repr(record.reason)})
     try:
-        draft.write_bytes(payload)
-        draft.rename(path)
+        _put(f"{deaths}/.{name}", payload)
+        os.rename(f"{deaths}/.{name}", f"{deaths}/{name}")
     except OSError:
         return
-    mine = sorted(name for name in os.listdir(directory.deaths) if name.rpartition("@")[0] == key)
-    for name in mine[:-KEPT_PER_SERVER]:
+    mine = sorted(other for other in os.listdir(deaths) if other.rpartition("@")[0] == key)
+    for other in mine[:-KEPT_PER_SERVER]:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(directory.deaths / name)
+            os.unlink(f"{deaths}/{other}")
+
+
+def _put(path: str, data: bytes) -> None:
+    fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    finally:
+        os.close(fd)
 
 
 def records(directory: NodeDirectory) -> list[Death]:
@@ -203,7 +217,7 @@ def records(directory: NodeDirectory) -> list[Death]:
         if name.startswith("."):
             continue
         with contextlib.suppress(OSError, CodecError, TypeError):
-            found.append(Death(**Codec(_Unshipped()).decode((directory.deaths / name).read_bytes())))
+            found.append(Death(**_unshipped.decode((directory.deaths / name).read_bytes())))
     return found
 
 

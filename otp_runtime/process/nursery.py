@@ -126,6 +126,7 @@ class Nursery:
         """The first server of an upgrade runs the new code: from now on all that is started does."""
         if self._candidate is not None and batch is not None and self._candidate.batch == batch:
             old, self._current, self._candidate = self._current, self._candidate, None
+            self._offspring.spares.retire()
             if old is not None:
                 self._dismiss(old)
             self._try_next()

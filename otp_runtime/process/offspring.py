@@ -6,7 +6,8 @@ falls to the nearest living one, which ends it. Nothing here waits: a start unde
 given a second to end are all states that the owner's loop moves on.
 
 Order of a death: reaped → leftovers ended → the owner decides → fate sealed → names freed or marked as coming
-back → the owner starts what it decided to start → record, verdict (`judge_buried`) → from then on watchers conclude.
+back → record, verdict (`judge_buried`) → from then on watchers conclude. A spare is given its job before the record:
+it boots meanwhile. A fork comes after the verdict: what follows a fork is slow, as each page that is written is copied.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, pipe, poller, tables
 from otp_runtime.host.box import Box
 from otp_runtime.host.fates import DEAD
+from otp_runtime.host.pages import HotPages
 from otp_runtime.process import boot, current, death, names, places, reports
 from otp_runtime.process.context import reason_of_status
 from otp_runtime.process.handle import LAUNCHER_ID
 from otp_runtime.process.nursery import Nursery
+from otp_runtime.process.spares import Spares, sweep
 from otp_runtime.terms.reason import Crash, Signalled, is_abnormal
 
 if TYPE_CHECKING:
@@ -106,6 +109,11 @@ class Child:
             self._box = Box.open(self._box_path)
         return self._box
 
+    def settle(self, job: Job, box: Box) -> None:
+        """A spare is used: from now on it is a child like others."""
+        self.job, self._box, self._box_path = job, box, box.path
+        self.words.clear()
+
     def rest(self) -> None:
         """Unmap the box until it is asked for: every mapping makes every later fork dearer."""
         if self._box is not None:
@@ -152,9 +160,12 @@ class Offspring:
         self.orphan_seconds = ORPHAN_SECONDS
         self._oom_kills = kernel.oom_kills()
         self._buried: list[tuple[Child, Any]] = []
+        self.to_report: list[death.Death] = []
         self._reaped: list[Child] = []
         self.handovers: dict[int, Handover] = {}
+        self.hot_pages = HotPages(context.poller)
         self.nursery = Nursery(self)
+        self.spares = Spares(self)
         reports.prepare(self.directory)
         context.on_doom = self.doom
 
@@ -162,6 +173,9 @@ class Offspring:
 
     def start(self, job: Job) -> Child | Crash:
         """Fork a process for `job`; gives a Crash when the system has no room for one more."""
+        if job.mode != "supervisor" and not self.nursery.is_used and (spare := self.spares.take(job)) is not None:
+            self._listen_to_boot(spare, job)
+            return spare
         context = self.context
         process_id = self.directory.next_id()
         kind = boxes.KIND_SUPERVISOR if job.mode == "supervisor" else boxes.KIND_SERVER
@@ -186,6 +200,7 @@ class Offspring:
 
     def _fork(self, child: Child, job: Job, box: Box, pipe: tuple[int, int]) -> Child:
         here = kernel.own_process()
+        self.hot_pages.before_fork()
         os_pid = current.fork_for_child()
         if os_pid == 0:
             boot.run_child(self.context.node, job, box, here, pipe[1], self._serve_supervisor)
@@ -195,10 +210,14 @@ class Offspring:
         child.os_process = kernel.OsProcess(os_pid, kernel.start_time(os_pid) or 0)
         box.inhabit(child.os_process)
         self.adopt(child)
+        self.hot_pages.after_fork()
+        self._listen_to_boot(child, job)
+        return child
+
+    def _listen_to_boot(self, child: Child, job: Job) -> None:
         self.context.poller.watch(child.boot_fd, poller.READABLE, lambda _events: self._hear(child))
         if job.timeout is not None:
             self._set_limit(child, job.timeout)
-        return child
 
     def _bear(self, child: Child, job: Job) -> Child:
         """Have a process forked by the zygote, which has newer code than this one."""
@@ -494,6 +513,7 @@ class Offspring:
         # first the fate: whoever gets the name then finds no table of the dead in its place
         self._seal_fate(child, coming_back)
         self._free_names(child, coming_back)
+        self.hot_pages.learn()
         self._buried.append((child, reason))
         if child.job is None:
             # nobody starts anything in its place, and the burial of its supervisor waits for it
@@ -507,6 +527,11 @@ class Offspring:
         """
         while self._buried:
             self._judge_buried(*self._buried.pop(0))
+
+    def tell_reports(self) -> None:
+        """Report the deaths that were recorded, now that nobody waits for that."""
+        while self.to_report:
+            death.log(self.directory, self.to_report.pop(0))
 
     def _judge_buried(self, child: Child, reason: Any) -> None:
         assert child.box is not None
@@ -642,6 +667,7 @@ class Offspring:
                     box.judge(self.context.codec.encode("killed"), f"{self.directory.box(process_id)}.verdict")
                 self._keep(process_id)
             box.close()
+        sweep(self.directory, supervisor)
 
     def _keep(self, process_id: int) -> None:
         """Keep the boxes of the latest dead for those who come late; forget the oldest."""
@@ -679,8 +705,9 @@ def judge_threads(context: Context, process: kernel.OsProcess, reason: Any, besi
 
 
 def report(offspring: Offspring, child: Child, reason: Any, **facts: Any) -> None:
-    """Write the record of a death and report it, once."""
-    death.log(offspring.directory, keep_record(offspring, child, reason, **facts))
+    """Write the record of a death now, and report it when all else is done: who waits for it needs the record only."""
+    record = keep_record(offspring, child, reason, **facts)
+    offspring.to_report.append(record)
 
 
 def keep_record(offspring: Offspring, child: Child, reason: Any, **facts: Any) -> death.Death:

@@ -85,6 +85,7 @@ class Succession:
             context.box.set_flag(boxes.TABLES)
         os.close(self._told)
         booting.report_as(self.node, self.job, self.id)
+        booting.write_native_stacks(self.node, self.id)
         current.become(context)
         self._dismiss(understudy)
         booting.listen_to_signals(context, self.reaper)

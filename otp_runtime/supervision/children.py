@@ -3,8 +3,7 @@
     event ──► core.step ──► new state, actions ──► queue ──► performed here ──► event …
 
 A death is decided on before it is judged (see `process.offspring`): by the time a watcher hears of it, the dead
-process's name says whether it is coming back. What is to be started in its place is started before its record is
-written and its verdict given: the new process boots meanwhile.
+process's name says whether it is coming back.
 
 Static and dynamic supervisors differ only in their core: both speak the language of `core.supervisor_messages`.
 """
@@ -115,6 +114,7 @@ class Performer:
         self._records: list[Callable[[], object]] = []
         self._failed: Child | None = None
         self._awaited: dict[Any, list[Child]] = {}
+        self._spares_wanted = 0
         self._places = ChildPlaces(context.place, by_id=isinstance(state.children, tuple))
         self.offspring = Offspring(context, serve, self._on_word, self._on_death)
 
@@ -130,12 +130,13 @@ class Performer:
         while True:
             while self._actions:
                 action = self._actions.popleft()
-                if not isinstance(action, core.StartChild):
+                if not (isinstance(action, core.StartChild) and self.offspring.spares.is_ready):
                     self.finish_burials()
                 self._do(action)
             self.finish_burials()
             reaped = self.offspring.take_reaped()
             if not reaped and not self._actions:
+                self.offspring.tell_reports()
                 self._forget_the_handled()
                 return
             for child in reaped:
@@ -220,6 +221,8 @@ class Performer:
         if not self.offspring.nursery.is_used:
             preload_for(spec)
         self.offspring.nursery.note(spec.preload)
+        if spec.spare and not self.offspring.nursery.is_used:
+            self._spares_wanted = max(self._spares_wanted, spec.spare)
         body = spec.start
         if self.extra is not None:
             body = self.context.node.seal(start_with, (self.extra, spec.start), {}, "extra arguments")
@@ -276,6 +279,7 @@ class Performer:
         self._running[child.id] = child
         self._awaited.pop(key, None)
         self._places.started(key, child)
+        self.offspring.spares.want(self._spares_wanted)
         self._report_progress(child)
         self.feed(core.ChildStarted(key, child.pid))
         if self.debugger is not None:
@@ -457,7 +461,7 @@ class Performer:
         )
         death.keep(self.context.directory, record)
         death.note_giving_up(self.context.directory, record)
-        death.log(self.context.directory, record)
+        self.offspring.to_report.append(record)
 
     def _child_ids(self) -> Iterable[Any]:
         return (child_id for child_id, _pid, _type in self.core.children_of(self.state))

@@ -54,7 +54,10 @@ def serve(context: Context, boot: Boot, data: dict[str, Any]) -> Any:
     for spec in specs:
         performer.offspring.nursery.note(spec.preload)
     performer.feed(core.Begin())
-    return _loop(context, boot, performer)
+    try:
+        return _loop(context, boot, performer)
+    finally:
+        performer.offspring.spares.end()
 
 
 def _loop(context: Context, boot: Boot, performer: Performer) -> Any:
@@ -80,6 +83,7 @@ def _loop(context: Context, boot: Boot, performer: Performer) -> Any:
                 context.pump(None)
         if context.doomed is not None:
             performer.finish_burials()
+            performer.offspring.tell_reports()
             return context.doomed[0]
     reason = performer.ended[0]
     boot.say("error", reason)

@@ -82,6 +82,9 @@ class TestCheckChildSpec:
             ("preload", ["json"]),
             ("preload", ("",)),
             ("preload", "json"),
+            ("spare", -1),
+            ("spare", True),
+            ("spare", 1.0),
         ],
     )
     def test_wrong_field_is_named(self, field, value):
@@ -93,6 +96,11 @@ class TestCheckChildSpec:
 
         assert (field, value) == (caught.value.field, caught.value.value)
         assert caught.value.allowed in str(caught.value)
+
+    def test_a_supervisor_is_no_spare(self):
+        """It is made from data, by its OS parent itself."""
+        with pytest.raises(BadChildSpec, match="spare=1; allowed: 0 for a supervisor"):
+            check_child_spec(ChildSpec("a", start=(dict, (), {}), type="supervisor", spare=1))
 
     def test_the_child_is_named(self):
         """Whose spec is wrong, among many."""

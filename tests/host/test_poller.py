@@ -133,6 +133,22 @@ class TestWait:
         assert waiter.wait(0.01) is False
         assert poller.now() - start >= 0.009
 
+    def test_less_than_a_millisecond(self, waiter):
+        """Epoll counts whole ones; a short sleep is short all the same, the shortest of several."""
+        short = 0.0001
+        took = min(_seconds_of(lambda: waiter.wait(short)) for _ in range(20))
+
+        assert short <= took < 0.001
+
+    def test_a_short_sleep_is_woken(self, waiter, ends):
+        """By what there is to read."""
+        seen = []
+        waiter.watch(ends[0], poller.READABLE, seen.append)
+        os.write(ends[1], b"x")
+
+        assert waiter.wait(0.0009)
+        assert [poller.READABLE] == seen
+
     def test_a_handler_that_forgets_another(self, waiter, ends):
         """A descriptor that an earlier handler gave up is not handled."""
         other_read, other_write = os.pipe()
@@ -203,3 +219,9 @@ class TestSpinner:
         spinner.reward()
 
         assert (rested, spinner._credit) == (0, poller.SPIN_CREDIT)
+
+
+def _seconds_of(function):
+    started = poller.now()
+    function()
+    return poller.now() - started

@@ -1,0 +1,120 @@
+"""Which pages a process has to itself, before and after a fork, and having them again."""
+
+import contextlib
+import ctypes
+import mmap
+import os
+import signal
+
+import pytest
+
+from otp_runtime.host import pages, poller
+
+COUNT = 64
+
+
+@pytest.fixture
+def memory():
+    """Some pages that this process has written."""
+    memory = mmap.mmap(-1, COUNT * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    write(memory)
+    yield memory
+    memory.close()
+
+
+def write(memory):
+    for at in range(0, len(memory), mmap.PAGESIZE):
+        memory[at] = 1
+
+
+def address_of(memory):
+    first = ctypes.c_char.from_buffer(memory)
+    address = ctypes.addressof(first)
+    del first
+    return address
+
+
+def private_of(memory):
+    """How many of its pages are this process's alone."""
+    start = address_of(memory)
+    runs = [(max(at, start), min(at + length, start + len(memory))) for at, length in pages.private()]
+    return sum(end - begin for begin, end in runs if end > begin) // mmap.PAGESIZE
+
+
+@contextlib.contextmanager
+def forked():
+    """A fork of this process that shares all and does nothing."""
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+        os._exit(0)
+    try:
+        yield
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+class TestPrivate:
+    def test_what_was_written(self, memory):
+        """It is this process's alone."""
+        assert private_of(memory) == COUNT
+
+    def test_what_a_fork_shares(self, memory):
+        """Nothing of it is."""
+        with forked():
+            assert private_of(memory) == 0
+
+    def test_what_was_written_since(self, memory):
+        """It is again."""
+        with forked():
+            write(memory)
+
+            assert private_of(memory) == COUNT
+
+
+class TestCopy:
+    def test_after_a_fork(self, memory):
+        """What was private before is so again, and holds what it held."""
+        mine = pages.private()
+        with forked():
+            pages.copy(mine)
+
+            assert private_of(memory) == COUNT
+            assert memory[0] == 1
+
+    def test_memory_that_was_given_back(self, memory):
+        """It is passed over."""
+        mine = pages.private()
+        memory.close()
+
+        assert pages.copy(mine) is None
+
+
+class TestHotPages:
+    def test_copied_when_there_is_time(self, memory):
+        """After a fork, once nothing else was forked for a moment."""
+        timers = poller.Poller()
+        hot = pages.HotPages(timers)
+        hot.learn()
+        hot.before_fork()
+        with forked():
+            hot.after_fork()
+            before = private_of(memory)
+            timers.wait(1.0)
+
+            assert (before, private_of(memory)) == (0, COUNT)
+        timers.close()
+
+    def test_a_fork_that_follows_puts_it_off(self, memory):
+        """A thousand starts in a row are not made dearer."""
+        timers = poller.Poller()
+        hot = pages.HotPages(timers)
+        for _ in range(5):
+            hot.before_fork()
+            hot.after_fork()
+        first = timers.next_due()
+        hot.after_fork()
+
+        assert timers.next_due() > first
+        timers.close()

@@ -1,0 +1,232 @@
+"""Processes forked ahead: who uses them, who sees them, and that none is left."""
+
+import os
+import signal
+
+import pytest
+
+from otp_runtime import Agent, Crash, DynamicSupervisor, GenServer, StartFailed, Supervisor, process, upgrade, why
+from otp_runtime.host import kernel, poller
+from otp_runtime.host.box import Box
+from otp_runtime.observe import tree
+from otp_runtime.process.current import current
+from otp_runtime.testing import sigkill, wait_restarted
+from tests.supervision.children import Recorder, end
+from tests.supervision.keepers import Keeper, put
+from tests.supervision.upgrading import Code
+
+MANY = 1_000_000
+WAIT = 10.0
+
+
+def supervise(*children, **flags):
+    return Supervisor.start_link(list(children), strategy="one_for_one", **{"max_restarts": MANY, **flags})
+
+
+def spares():
+    """The OS processes of this node that are kept ahead, by the id of whose they are."""
+    directory = current().directory
+    found = []
+    for number in directory.spare_ids():
+        box = Box.open(directory.spare(number))
+        if box is not None:
+            if box.identity.os_process.pid:
+                found.append((box.identity.reaper, box.identity.os_process))
+            box.close()
+    return found
+
+
+def wait_for_spares(sup, count, besides=()):
+    """Wait until a supervisor has so many spares, other ones than `besides`; give them."""
+    deadline = poller.now() + WAIT
+    while True:
+        found = {one for owner, one in spares() if owner == sup.id} - set(besides)
+        if len(found) == count:
+            return found
+        assert poller.now() < deadline, found
+        current().pump(0.001)
+
+
+def wait_until_gone(processes, seconds):
+    """Wait until OS processes are gone for good; say whether they are."""
+    deadline = poller.now() + seconds
+    while any(kernel.start_time(one.pid) == one.start for one in processes):
+        if poller.now() > deadline:
+            return False
+        current().pump(0.001)
+    return True
+
+
+def os_process(name):
+    return kernel.OsProcess(os_pid := process.whereis(name).os_pid, kernel.start_time(os_pid))
+
+
+class TestUse:
+    def test_a_restart_uses_it(self, me):
+        """The process that answers after a kill was there before the kill."""
+        with supervise(Agent.child_spec(int, name="a", spare=1)) as sup:
+            ahead = wait_for_spares(sup, 1)
+            wait_restarted("a", after=sigkill("a"))
+
+            assert ahead == {os_process("a")}
+
+    def test_a_start_uses_it(self, me):
+        """So is the process of a child that is started by hand."""
+        with DynamicSupervisor.start_link() as sup:
+            DynamicSupervisor.start_child(sup, Agent.child_spec(int, spare=1))
+            ahead = wait_for_spares(sup, 1)
+            pid = DynamicSupervisor.start_child(sup, Agent.child_spec(int, spare=1))
+
+            assert {pid.os_pid} == {one.pid for one in ahead}
+
+    def test_it_is_made_up_for(self, me):
+        """After a use there is another one."""
+        with supervise(Agent.child_spec(int, name="a", spare=1)) as sup:
+            ahead = wait_for_spares(sup, 1)
+            wait_restarted("a", after=sigkill("a"))
+
+            assert not ahead & wait_for_spares(sup, 1, besides=ahead)
+
+    def test_the_largest_number_counts(self, me):
+        """They are the supervisor's, and serve all its children."""
+        with supervise(Agent.child_spec(int, name="a"), Agent.child_spec(int, id="b", spare=2)) as sup:
+            ahead = wait_for_spares(sup, 2)
+            wait_restarted("a", after=sigkill("a"))
+
+            assert os_process("a") in ahead
+
+    def test_several_restarts_in_a_row(self, me):
+        """With a spare or, where it is not made up for yet, without: all the same."""
+        with supervise(Agent.child_spec(int, name="a", spare=1)) as sup:
+            wait_for_spares(sup, 1)
+            for _ in range(10):
+                wait_restarted("a", after=sigkill("a"))
+
+            assert Agent.get("a", lambda n: n) == 0
+
+    @pytest.mark.parametrize("size", [10, 200_000], ids=["small", "large"])
+    def test_arguments(self, me, size):
+        """It is given what a fork is; an argument that no pipe holds at once comes to a fork."""
+        with DynamicSupervisor.start_link() as sup:
+            DynamicSupervisor.start_child(sup, Agent.child_spec(int, spare=1))
+            wait_for_spares(sup, 1)
+            text = "x" * size
+            pid = DynamicSupervisor.start_child(sup, Agent.child_spec(lambda: text))
+
+            assert size == Agent.get(pid, len)
+
+    def test_a_start_that_fails(self, me):
+        """The reason is the child's; the spare is gone with it."""
+
+        def fail():
+            raise ValueError("boom")
+
+        with DynamicSupervisor.start_link() as sup:
+            DynamicSupervisor.start_child(sup, Agent.child_spec(int, spare=1))
+            ahead = wait_for_spares(sup, 1)
+            with pytest.raises(StartFailed) as failed:
+                DynamicSupervisor.start_child(sup, Agent.child_spec(fail))
+
+            assert isinstance(failed.value.reason, Crash)
+            assert failed.value.reason.type == "ValueError"
+            assert wait_until_gone(ahead, WAIT)
+
+    def test_what_is_known_of_its_death(self, record):
+        """Name, time and reason are the child's, not the spare's; `terminate` runs; a record is kept."""
+        with supervise(record.spec("a", Recorder, spare=1)) as sup:
+            wait_for_spares(sup, 1)
+            born = process.info(process.whereis("a")).started_at
+            pid = wait_restarted("a", after=sigkill("a"))
+            info = process.info(pid)
+            GenServer.cast("a", end("odd"))
+            pid.wait(5.0)
+            wait_restarted("a", after=pid)
+
+            assert info.started_at > born
+            assert ("Recorder", "a") == (info.label, info.name)
+            assert (pid.id, "odd") == (why("a").id, why("a").reason)
+            assert ["start a", "start a", "stop a odd", "start a"] == record.take()
+
+    def test_a_kept_state(self, me):
+        """What a server keeps is found by the spare that becomes it."""
+        with supervise(Keeper.child_spec(0, name="keeper", spare=1)) as sup:
+            wait_for_spares(sup, 1)
+            GenServer.call("keeper", put(7))
+            wait_restarted("keeper", after=sigkill("keeper"))
+
+            assert GenServer.call("keeper", "get") == 7
+
+
+class TestUnseen:
+    def test_nobody_lists_it(self, me):
+        """Neither the supervisor nor the node nor a tree that is drawn of it."""
+        with supervise(Agent.child_spec(int, name="a", spare=1)) as sup:
+            before = process.list()
+            wait_for_spares(sup, 1)
+            drawn = tree.observe(current().directory).processes
+
+            assert ["a"] == [child.id for child in Supervisor.which_children(sup)]
+            assert before == process.list() == [current().pid_of(one.id) for one in drawn]
+
+
+class TestDeath:
+    def test_a_killed_one_is_made_up_for(self, me):
+        """And its death is no incident: the supervisor restarts nothing, and reports nothing."""
+        with supervise(Agent.child_spec(int, name="a", spare=1), max_restarts=0) as sup:
+            ahead = wait_for_spares(sup, 1)
+            before = process.whereis("a")
+            for one in ahead:
+                os.kill(one.pid, signal.SIGKILL)
+            wait_for_spares(sup, 1, besides=ahead)
+
+            assert before == process.whereis("a")
+
+    def test_a_killed_one_is_not_used(self, me):
+        """A restart right after its death is a fork."""
+        with supervise(Agent.child_spec(int, name="a", spare=1)) as sup:
+            for one in wait_for_spares(sup, 1):
+                os.kill(one.pid, signal.SIGKILL)
+            wait_restarted("a", after=sigkill("a"))
+
+            assert Agent.get("a", lambda n: n) == 0
+
+    def test_none_outlives_its_supervisor(self, me):
+        """Not when that is stopped: nothing of it is left, in memory or in the directory."""
+        with supervise(Agent.child_spec(int, name="a", spare=2)) as sup:
+            ahead = wait_for_spares(sup, 2)
+
+        assert wait_until_gone(ahead, 0.0)
+        assert [] == spares()
+
+    def test_none_outlives_a_killed_supervisor(self, me):
+        """Not when that is killed: within two seconds all are gone, and so is what they had in the directory."""
+        inner = Supervisor.child_spec([Agent.child_spec(int, name="a", spare=2)], strategy="one_for_one", name="inner")
+        with supervise(inner):
+            sup = process.whereis("inner")
+            ahead = wait_for_spares(sup, 2)
+            sigkill("inner")
+            gone = wait_until_gone(ahead, 2.0)
+            wait_restarted("inner", after=sup)
+
+            assert gone
+            assert [] == [one for owner, one in spares() if owner == sup.id]
+
+
+class TestUpgrade:
+    def test_it_ends_those_that_have_the_old_code(self, me, tmp_path, monkeypatch):
+        """What is started after an upgrade runs the new code, spare or not."""
+        monkeypatch.syspath_prepend(tmp_path)
+        code = Code(tmp_path, "spare_shop")
+        code.shop(1)
+        shop = code.load().Shop
+        try:
+            with supervise(shop.child_spec(0, name="shop", spare=1)) as sup:
+                ahead = wait_for_spares(sup, 1)
+                code.shop(2)
+                upgrade("shop", timeout=WAIT)
+                wait_restarted("shop", after=sigkill("shop"))
+
+                assert GenServer.call("shop", "version") == 2
+                assert wait_until_gone(ahead, WAIT)
+        finally:
+            code.forget()
