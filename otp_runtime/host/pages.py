@@ -13,7 +13,7 @@ import mmap
 import os
 from typing import Final
 
-from otp_runtime.host import kernel, poller
+from otp_runtime.host import kernel
 
 _MADV_POPULATE_WRITE = 23
 """Linux 5.14; before that pages are copied one by one, when they are written."""
@@ -25,48 +25,34 @@ _LOOKED_AT = _PRESENT | _OF_A_FILE | _MAPPED_HERE_ONLY
 _PRIVATE = _PRESENT | _MAPPED_HERE_ONLY
 _ENTRY_BYTES = 8
 
-QUIET_SECONDS: Final = 0.004
-"""How long after its last fork a process is taken to have nothing else to do."""
-
-LESSONS: Final = 3
-"""How many forks are looked at: what a process writes for a start and for a death is the same each time."""
+LESSONS: Final = 4
+"""How often is learnt: what a process writes for a start and for a death is the same each time."""
 
 Run = tuple[int, int]
 """Address and length in bytes of pages that lie side by side."""
 
 
 class HotPages:
-    """The pages that an OS parent writes for its children, and has as its own again soon after each fork."""
+    """The pages that an OS parent writes for its children, for it to have them as its own before it needs them.
 
-    def __init__(self, timers: poller.Poller) -> None:
-        """Copy when `timers` has nothing else to do."""
-        self._poller = timers
+    A page is a process's own once it has written it, or once all others that shared it have. So a lesson is taken
+    with a fork at hand that does nothing: its pages and this process's are then told apart. The same pages are made
+    this process's own when the next fork has come so far; those that the fork has written cost no copy.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is known yet."""
         self._runs: list[Run] = []
         self._lessons = 0
-        self._is_due = False
-        self._forks = 0
-        self._timer: poller.TimerHandle | None = None
 
     def learn(self) -> None:
-        """Learn at the next fork: something was done since the last one that children make a parent do."""
-        self._is_due = self._lessons < LESSONS
-
-    def before_fork(self) -> None:
-        """A fork follows."""
-        self._forks += 1
-        if self._is_due or self._forks == LESSONS:
-            self._is_due = False
+        """Learn what is this process's own just before an idle fork is used."""
+        if self._lessons < LESSONS:
             self._lessons += 1
             self._runs = private()
 
-    def after_fork(self) -> None:
-        """There was a fork: copy, unless there is another one soon."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._poller.at(poller.now() + QUIET_SECONDS, self._copy)
-
-    def _copy(self) -> None:
-        self._timer = None
+    def copy(self) -> None:
+        """Have what was learnt as its own."""
         copy(self._runs)
 
 

@@ -24,7 +24,6 @@ from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, pipe, poller, tables
 from otp_runtime.host.box import Box
 from otp_runtime.host.fates import DEAD
-from otp_runtime.host.pages import HotPages
 from otp_runtime.process import boot, current, death, names, places, reports
 from otp_runtime.process.context import reason_of_status
 from otp_runtime.process.handle import LAUNCHER_ID
@@ -112,6 +111,7 @@ class Child:
     def settle(self, job: Job, box: Box) -> None:
         """A spare is used: from now on it is a child like others."""
         self.job, self._box, self._box_path = job, box, box.path
+        self.on_word = None
         self.words.clear()
 
     def rest(self) -> None:
@@ -163,7 +163,6 @@ class Offspring:
         self.to_report: list[death.Death] = []
         self._reaped: list[Child] = []
         self.handovers: dict[int, Handover] = {}
-        self.hot_pages = HotPages(context.poller)
         self.nursery = Nursery(self)
         self.spares = Spares(self)
         reports.prepare(self.directory)
@@ -174,7 +173,9 @@ class Offspring:
     def start(self, job: Job) -> Child | Crash:
         """Fork a process for `job`; gives a Crash when the system has no room for one more."""
         if job.mode != "supervisor" and not self.nursery.is_used and (spare := self.spares.take(job)) is not None:
-            self._listen_to_boot(spare, job)
+            self.listen_to_boot(spare)
+            if job.timeout is not None:
+                self._set_limit(spare, job.timeout)
             return spare
         context = self.context
         process_id = self.directory.next_id()
@@ -200,7 +201,6 @@ class Offspring:
 
     def _fork(self, child: Child, job: Job, box: Box, pipe: tuple[int, int]) -> Child:
         here = kernel.own_process()
-        self.hot_pages.before_fork()
         os_pid = current.fork_for_child()
         if os_pid == 0:
             boot.run_child(self.context.node, job, box, here, pipe[1], self._serve_supervisor)
@@ -210,14 +210,18 @@ class Offspring:
         child.os_process = kernel.OsProcess(os_pid, kernel.start_time(os_pid) or 0)
         box.inhabit(child.os_process)
         self.adopt(child)
-        self.hot_pages.after_fork()
-        self._listen_to_boot(child, job)
-        return child
-
-    def _listen_to_boot(self, child: Child, job: Job) -> None:
-        self.context.poller.watch(child.boot_fd, poller.READABLE, lambda _events: self._hear(child))
+        self.listen_to_boot(child)
         if job.timeout is not None:
             self._set_limit(child, job.timeout)
+        return child
+
+    def listen_to_boot(self, child: Child) -> None:
+        """Hear what a child says of its start."""
+        self.context.poller.watch(child.boot_fd, poller.READABLE, lambda _events: self._hear(child))
+
+    def ignore_boot(self, child: Child) -> None:
+        """Hear nothing of it for now."""
+        self.context.poller.forget(child.boot_fd)
 
     def _bear(self, child: Child, job: Job) -> Child:
         """Have a process forked by the zygote, which has newer code than this one."""
@@ -313,6 +317,8 @@ class Offspring:
                 self._born(child, word[1])
             elif child.on_word is not None:
                 child.on_word(word)
+            elif word[0] == "spare":
+                """It was used before it had booted so far as to say that it waits."""
             elif word[0] == "limit":
                 self._set_limit(child, word[1])
             elif child.outcome is None:
@@ -513,7 +519,6 @@ class Offspring:
         # first the fate: whoever gets the name then finds no table of the dead in its place
         self._seal_fate(child, coming_back)
         self._free_names(child, coming_back)
-        self.hot_pages.learn()
         self._buried.append((child, reason))
         if child.job is None:
             # nobody starts anything in its place, and the burial of its supervisor waits for it

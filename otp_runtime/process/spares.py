@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, poller
 from otp_runtime.host.box import Box
+from otp_runtime.host.pages import HotPages
 from otp_runtime.process import boot, current, names
 from otp_runtime.process.context import Context
 from otp_runtime.process.job import Job
@@ -54,6 +55,7 @@ class Spares:
         self._ready: dict[int, tuple[Child, int]] = {}
         self._wanted = 0
         self._timer: poller.TimerHandle | None = None
+        self._hot_pages = HotPages()
 
     @property
     def is_ready(self) -> bool:
@@ -91,6 +93,7 @@ class Spares:
             return None
         for number in list(self._ready):
             child, orders = self._ready[number]
+            self._hot_pages.learn()
             if not kernel.has_ended(child.pidfd) and self._order(child, job, orders, LENGTH.pack(len(data)) + data):
                 del self._ready[number]
                 self._refill_in(REFILL_SECONDS)
@@ -151,7 +154,6 @@ class Spares:
             reads, orders = os.pipe()
             pipes += [reads, orders]
             here = kernel.own_process()
-            self._offspring.hot_pages.before_fork()
             os_pid = current.fork_for_child()
         except OSError:
             for fd in pipes:
@@ -172,7 +174,13 @@ class Spares:
         child.words["gone"] = lambda: self._gone(number)
         self._ready[number] = child, orders
         self._offspring.adopt(child)
-        self._offspring.hot_pages.after_fork()
+        child.on_word = lambda _word: self._booted(child)
+        self._offspring.listen_to_boot(child)
+
+    def _booted(self, child: Child) -> None:
+        """A spare waits for its job: what this process shares with it now, it shares until the spare is used."""
+        self._offspring.ignore_boot(child)
+        self._hot_pages.copy()
 
     def _gone(self, number: int) -> None:
         """A spare ended unused: killed, or retired."""
@@ -200,6 +208,7 @@ def run(node: NodeHandle, box: Box, reaper: kernel.OsProcess, says: int, reads: 
         boot.listen_to_signals(context, reaper)
         context.link_back(identity.reaper)
         _rehearse(context)
+        boot.Boot(node, says).send(["spare"])
         job = _await_order(context, reads)
         if job is not None:
             box.path = node.directory.box(identity.id)

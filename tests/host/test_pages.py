@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from otp_runtime.host import pages, poller
+from otp_runtime.host import pages
 
 COUNT = 64
 
@@ -92,29 +92,27 @@ class TestCopy:
 
 
 class TestHotPages:
-    def test_copied_when_there_is_time(self, memory):
-        """After a fork, once nothing else was forked for a moment."""
-        timers = poller.Poller()
-        hot = pages.HotPages(timers)
-        hot.learn()
-        hot.before_fork()
+    def test_copied_after_the_next_fork(self, memory):
+        """What was this process's own before."""
+        hot = pages.HotPages()
         with forked():
-            hot.after_fork()
+            write(memory)
+            hot.learn()
+        with forked():
             before = private_of(memory)
-            timers.wait(1.0)
+            hot.copy()
 
             assert (before, private_of(memory)) == (0, COUNT)
-        timers.close()
 
-    def test_a_fork_that_follows_puts_it_off(self, memory):
-        """A thousand starts in a row are not made dearer."""
-        timers = poller.Poller()
-        hot = pages.HotPages(timers)
-        for _ in range(5):
-            hot.before_fork()
-            hot.after_fork()
-        first = timers.next_due()
-        hot.after_fork()
+    def test_learns_a_few_times_only(self, memory):
+        """The lessons are alike, and each takes time of a start."""
+        hot = pages.HotPages()
+        for _ in range(pages.LESSONS):
+            hot.learn()
+        with mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as more:
+            write(more)
+            hot.learn()
+            with forked():
+                hot.copy()
 
-        assert timers.next_due() > first
-        timers.close()
+                assert private_of(more) == 0
