@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import functools
 import os
 import resource
@@ -30,6 +31,7 @@ PARENT_DEATH_SIGNAL = signal.SIGRTMIN + 6
 """Sent by the kernel when the OS parent died; catchable, so that a trapping server can clean up."""
 
 OLDEST_KERNEL = (5, 4)
+SPARE_DESCRIPTORS = 16
 
 
 class UnsupportedSystem(OSError):
@@ -180,6 +182,14 @@ def read_whole(path: str) -> bytes:
     return text
 
 
+def count_children_of(pid: int) -> int | None:
+    """Count what `children_of` would give; None where the kernel does not tell."""
+    try:
+        return read_whole(f"/proc/{pid}/task/{pid}/children").count(b" ")
+    except FileNotFoundError:
+        return None
+
+
 def _children_by_scan(pid: int) -> list[int]:
     found = []
     for entry in os.listdir("/proc"):
@@ -212,6 +222,33 @@ def raise_descriptor_limit() -> None:
     if soft != hard:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def keep_descriptors_spare(newest: int) -> None:
+    """Raise `OSError` when `newest`, just opened, is among the last few that this process may have.
+
+    Those are for clearing up: a parent that cannot open a file can neither reap nor judge.
+    """
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit != resource.RLIM_INFINITY and newest >= limit - SPARE_DESCRIPTORS:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def shortage(error: OSError) -> str:
+    """Say what to do about an error that means that this machine, or this user, has no more of something."""
+    match error.errno:
+        case errno.EMFILE:
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            return f" (of {limit}, and each child takes one: raise the limit with `ulimit -n`, or use more supervisors)"
+        case errno.ENFILE:
+            return " (of the whole machine: raise the sysctl fs.file-max)"
+        case errno.EAGAIN:
+            limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+            return f" (this user may have {limit} processes: see `ulimit -u`, the cgroup's pids.max, kernel.pid_max)"
+        case errno.ENOMEM:
+            return " (memory: see the cgroup's memory.max, and vm.overcommit_memory)"
+        case _:
+            return ""
 
 
 def close_all_but(keep: set[int]) -> None:

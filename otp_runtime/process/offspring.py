@@ -190,6 +190,7 @@ class Offspring:
             if job.mode != "supervisor" and self.nursery.is_used:
                 return self._bear(child, job)
             pipe = os.pipe()
+            kernel.keep_descriptors_spare(pipe[1])
             return self._fork(child, job, box, pipe)
         except OSError as error:
             for fd in pipe:
@@ -197,7 +198,7 @@ class Offspring:
                     with contextlib.suppress(OSError):
                         os.close(fd)
             self.directory.forget(process_id)
-            return Crash("OSError", f"cannot start {job.label}: {error}", "")
+            return Crash("OSError", f"cannot start {job.label}: {error}{kernel.shortage(error)}", "")
 
     def _fork(self, child: Child, job: Job, box: Box, pipe: tuple[int, int]) -> Child:
         here = kernel.own_process()
@@ -439,6 +440,9 @@ class Offspring:
     def _take_in_orphans(self, dead: Child) -> None:
         """Look who fell to this process, and end them: what a dead process started must not outlive it."""
         self.hear_births()
+        if kernel.count_children_of(os.getpid()) == len(self._by_os_pid):
+            # as many as are known here: among two thousand, that is told without a look at each
+            return
         for os_pid in kernel.children_of(os.getpid()):
             if os_pid in self._by_os_pid:
                 continue

@@ -134,7 +134,7 @@ class Spares:
         try:
             self._fork()
         except OSError as error:
-            self._offspring.context.node.warn(f"cannot keep a spare process: {error}")
+            self._offspring.context.node.warn(f"cannot keep a spare process: {error}{kernel.shortage(error)}")
             self._refill_in(MISFORTUNE_SECONDS)
             return
         if len(self._ready) < self._wanted:
@@ -153,6 +153,7 @@ class Spares:
             pipes += [heard, says]
             reads, orders = os.pipe()
             pipes += [reads, orders]
+            kernel.keep_descriptors_spare(orders)
             here = kernel.own_process()
             os_pid = current.fork_for_child()
         except OSError:
