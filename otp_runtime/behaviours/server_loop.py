@@ -507,10 +507,13 @@ def _run_server(context: Context, boot: Boot, cls: type, arg: Any, name: Any, op
     server = getattr(cls, "_hosted_server", cls)()
     loop: ServerLoop
     if keep_of(options) is not None:
+        is_async = _is_async(server)
+        boot.have_ahead(f"otp_runtime.behaviours.{'async_' if is_async else ''}keeping_loop")
         from otp_runtime.behaviours import keeping_loop
 
-        loop = keeping_loop.make(context, server, options, is_async=_is_async(server))
+        loop = keeping_loop.make(context, server, options, is_async=is_async)
     elif _is_async(server):
+        boot.have_ahead("otp_runtime.behaviours.async_loop")
         from otp_runtime.behaviours.async_loop import AsyncServerLoop
 
         loop = AsyncServerLoop(context, server, options)

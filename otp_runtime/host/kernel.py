@@ -227,11 +227,16 @@ def raise_descriptor_limit() -> None:
 def keep_descriptors_spare(newest: int) -> None:
     """Raise `OSError` when `newest`, just opened, is among the last few that this process may have.
 
-    Those are for clearing up: a parent that cannot open a file can neither reap nor judge.
+    Those are for clearing up: a parent that cannot open a file can neither judge nor answer.
     """
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if limit != resource.RLIM_INFINITY and newest >= limit - SPARE_DESCRIPTORS:
+    if is_scarce(newest):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def is_scarce(newest: int) -> bool:
+    """Say whether `newest`, just opened, is among the last few descriptors that this process may have."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return limit != resource.RLIM_INFINITY and newest >= limit - SPARE_DESCRIPTORS
 
 
 def shortage(error: OSError) -> str:

@@ -136,6 +136,11 @@ class Boot:
         """Ask to be killed when `init` takes longer."""
         self.send(["limit", seconds])
 
+    def have_ahead(self, module: str) -> None:
+        """Tell the OS parent of a module of the library that this process must import: the next one finds it there."""
+        if module not in sys.modules and self.succession is None:
+            self.send(["import", module])
+
     def say(self, *word: Any) -> None:
         """Say how the start went: "ok", "ignore", "error" and the reason, "supervisor" and its data."""
         if self._fd >= 0:

@@ -13,8 +13,11 @@ it boots meanwhile. A fork comes after the verdict: what follows a fork is slow,
 from __future__ import annotations
 
 import contextlib
+import gc
+import importlib
 import os
 import signal
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -318,6 +321,8 @@ class Offspring:
                 self._born(child, word[1])
             elif child.on_word is not None:
                 child.on_word(word)
+            elif word[0] == "import":
+                import_ahead(word[1])
             elif word[0] == "spare":
                 """It was used before it had booted so far as to say that it waits."""
             elif word[0] == "limit":
@@ -686,6 +691,14 @@ class Offspring:
             self.directory.forget(oldest)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{self.directory.box(oldest)}.verdict")
+
+
+def import_ahead(module: str) -> None:
+    """Import a module of the library that children turn out to need, once for all that are forked later."""
+    if module.startswith("otp_runtime.") and module not in sys.modules:
+        with contextlib.suppress(Exception):
+            importlib.import_module(module)
+            gc.freeze()
 
 
 def sweep_segments(context: Context, dead: int) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from otp_runtime.errors import CodecError, MailboxFull
 from otp_runtime.host import box as boxes
-from otp_runtime.host import pipe, poller
+from otp_runtime.host import kernel, pipe, poller
 from otp_runtime.process.peers import Peer, frames_for, open_peer
 from otp_runtime.terms.pid import Pid
 
@@ -84,7 +84,7 @@ class Sending(abc.ABC):
             opened = self._open_again(process_id)
         if opened is None:
             return None
-        if len(self.peers) >= PEERS_MAX:
+        if len(self.peers) >= PEERS_MAX or kernel.is_scarce(opened.pidfd):
             self._forget_idle_peers()
         self.peers[process_id] = opened
         self.poller.watch(opened.pidfd, poller.READABLE, lambda _events: self._on_death(opened))

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 
 from otp_runtime import GenServer, NoReply, Reply, Stop, process
 
@@ -52,6 +53,12 @@ class Mixed(GenServer):
 async def later(client, value):
     await asyncio.sleep(0)
     GenServer.reply(client, value)
+
+
+async def was_loop_there(client, state):
+    """Whether the event loop's modules were there before this one: then an OS parent had imported them."""
+    there = list(sys.modules)
+    return Reply(there.index("asyncio") < there.index(__name__), state)
 
 
 async def boom(*_args):

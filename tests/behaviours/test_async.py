@@ -32,6 +32,14 @@ class TestAsyncServer:
         """Awaited before the starter goes on."""
         assert system.get_state(Async.start_link(servers.value)) == 41
 
+    def test_the_event_loop_is_imported_once(self, me):
+        """By the first; those that follow are forked from a parent that has it."""
+        first = Async.start_link(me)
+        second = Async.start_link(me)
+        GenServer.stop(first)
+
+        assert call(second, servers.was_loop_there)
+
     def test_init_raises(self, me):
         """The starter is told."""
         with pytest.raises(InitFailed) as error:

@@ -69,6 +69,24 @@ class TestDescriptors:
             assert before > 5
             assert Agent.get(more, lambda n: n) == 0
 
+    def test_those_who_ask_do_not_take_the_last(self, me):
+        """With no child more to be had, a supervisor answers whoever asks, and sees to the deaths of its children."""
+        with DynamicSupervisor.start_link(max_restarts=MANY) as sup:
+            others = [Agent.start_link(int) for _ in range(6)]
+            soft, hard = resource.prlimit(sup.os_pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(sup.os_pid, resource.RLIMIT_NOFILE, (40, hard))
+            children = []
+            with contextlib.suppress(StartFailed):
+                while True:
+                    children.append(DynamicSupervisor.start_child(sup, Agent.child_spec(int)))
+            asked = [Agent.get(one, lambda _: DynamicSupervisor.count_children(sup).specs) for one in others]
+            for child in children[:4]:
+                sigkill(child)
+            resource.prlimit(sup.os_pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+            assert [len(children)] * 6 == asked
+            assert len(children) == DynamicSupervisor.count_children(sup).specs
+
     def test_a_supervisor_may_have_all_there_are(self, me):
         """Its soft limit is lifted to the hard one."""
         with DynamicSupervisor.start_link() as sup:
