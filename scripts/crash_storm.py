@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 STRATEGIES = {"alone": "one_for_one", "together": "one_for_all", "in_row": "rest_for_one"}
+SPARES = {"alone": 1, "together": 0, "in_row": 2}
 NAMES = [f"{group}{number}" for group in STRATEGIES for number in range(10)]
 STOPPED_BY_REQUEST = "alone"  # only there may a name be nobody's: elsewhere a supervisor is bringing it back
 FOR_EVER = {"max_restarts": 1_000_000, "max_seconds": 5}
@@ -282,7 +283,7 @@ class Faults:
 def tree() -> list[ChildSpec]:
     return [
         Supervisor.child_spec(
-            [Echo.child_spec(name=f"{group}{number}", shutdown=0.5) for number in range(10)],
+            [Echo.child_spec(name=f"{group}{number}", shutdown=0.5, spare=SPARES[group]) for number in range(10)],
             strategy=strategy,
             name=group,
             **FOR_EVER,

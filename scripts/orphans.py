@@ -84,7 +84,10 @@ def daemonise() -> None:
 
 def tree() -> list[Any]:
     def group(name: str, kinds: list[type[Owner]]) -> Any:
-        children = [kind.child_spec("quiet", name=f"{name}{i}", shutdown=1.0) for i, kind in enumerate(kinds)]
+        spare = int(name == "left")
+        children = [
+            kind.child_spec("quiet", name=f"{name}{i}", shutdown=1.0, spare=spare) for i, kind in enumerate(kinds)
+        ]
         return Supervisor.child_spec(children, strategy="one_for_one", name=name, **FOR_EVER)
 
     return [
