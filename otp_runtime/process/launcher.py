@@ -64,9 +64,10 @@ class Launcher:
         """Serve until the node ends."""
         while not self.over:
             self.context.pump(None)
+            # nobody here starts anything in the place of the dead: they are judged at once
+            self.offspring.judge_buried()
             while (entry := self.context.next_message()) is not None:
                 self._handle(entry[1])
-            self.offspring.judge_buried()
             for child in self.offspring.take_reaped():
                 self._after_death(child)
             for program in list(self.programs.values()):
