@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the same names once more, where type checkers look for them
     from .behaviours.gen_statem import GenStateMachine
     from .behaviours.returns import Ignore, NoReply, Ok, Reply, Stop
     from .behaviours.task import Task
+    from .core.backoff import Backoff
     from .core.child_spec import ChildSpec
     from .core.keep import Every
     from .core.patterns import Bind
@@ -79,6 +80,7 @@ __all__ = [
     "AlreadyRegistered",
     "AlreadyStarted",
     "Application",
+    "Backoff",
     "BadChildSpec",
     "BadSupervisorFlags",
     "Bind",
@@ -177,6 +179,7 @@ _HOMES = {
     "AlreadyRegistered": "errors",
     "AlreadyStarted": "errors",
     "Application": "application.application",
+    "Backoff": "core.backoff",
     "BadChildSpec": "errors",
     "BadSupervisorFlags": "errors",
     "Bind": "core.patterns",

@@ -11,9 +11,11 @@ from otp_runtime.process import ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import EllipsisType
     from typing import TypeAlias
 
     from otp_runtime.behaviours.gen import Client
+    from otp_runtime.core.backoff import Backoff
     from otp_runtime.core.child_spec import ChildSpec
     from otp_runtime.terms.pid import Pid, ServerRef
 
@@ -95,6 +97,7 @@ class Agent:
         significant: bool = False,
         name: Any = None,
         timeout: float | None = None,
+        backoff: Backoff | EllipsisType | None = ...,
         **options: Unpack[Options],
     ) -> ChildSpec:
         """Say how a supervisor starts this agent. `id` defaults to the local `name`, else "Agent"."""
@@ -102,7 +105,7 @@ class Agent:
         if id is None:
             id = name if isinstance(name, str) else "Agent"
         return _AgentServer.child_spec(
-            fun, id=id, restart=restart, shutdown=shutdown, significant=significant, name=name, **more
+            fun, id=id, restart=restart, shutdown=shutdown, significant=significant, name=name, backoff=backoff, **more
         )
 
     @staticmethod

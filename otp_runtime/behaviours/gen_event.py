@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from otp_runtime.behaviours.gen import RequestId
     from otp_runtime.behaviours.returns import NoReply, Ok, Reply, Stop
+    from otp_runtime.core.backoff import Backoff
     from otp_runtime.core.child_spec import ChildSpec
     from otp_runtime.terms.pid import Pid, Ref, ServerRef
 
@@ -158,6 +159,7 @@ class GenEvent:
         shutdown: float | Literal["brutal_kill"] | EllipsisType | None = ...,
         significant: bool = False,
         name: Any = None,
+        backoff: Backoff | EllipsisType | None = ...,
         **options: Unpack[SpecOptions],
     ) -> ChildSpec:
         """Say how a supervisor starts a manager. `id` defaults to the local `name`, else "GenEvent".
@@ -168,7 +170,13 @@ class GenEvent:
         if id is None:
             id = name if isinstance(name, str) else "GenEvent"
         return _server().child_spec(  # type: ignore[no-any-return]
-            id=id, restart=restart, shutdown=shutdown, significant=significant, name=name, **options
+            id=id,
+            restart=restart,
+            shutdown=shutdown,
+            significant=significant,
+            name=name,
+            backoff=backoff,
+            **options,
         )
 
     @staticmethod

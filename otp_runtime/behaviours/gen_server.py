@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from otp_runtime.behaviours.gen import Client, RequestId, Response
     from otp_runtime.behaviours.returns import Ignore, NoReply, Ok, Reply, Stop
+    from otp_runtime.core.backoff import Backoff
     from otp_runtime.terms.pid import Ref, ServerRef
 
     MaybeNone: TypeAlias = Any
@@ -68,6 +69,7 @@ RESERVED = frozenset(
     ]
 )
 OPTIONS = ("overflow", *keep.OPTIONS)
+_SETTINGS = ("restart", "shutdown", "backoff", "options", "trap_exit", "restore", "durable", "max_state_crashes", "vsn")
 
 
 class Options(TypedDict, total=False):
@@ -108,6 +110,8 @@ class GenServer(Generic[S]):
 
     restart: ClassVar[Literal["permanent", "transient", "temporary"]] = "permanent"
     shutdown: ClassVar[float | Literal["brutal_kill"] | None] = 5.0
+    backoff: ClassVar[Backoff | None] = None
+    """How long a supervisor waits before each restart; None: it does not wait."""
     options: ClassVar[Options] = {}
     _has_typed_methods: ClassVar[bool] = False
 
@@ -127,7 +131,7 @@ class GenServer(Generic[S]):
                 f"name it otherwise, e.g. {name}_it"
             )
             raise TypeError(msg)
-        for name in ("restart", "shutdown", "options", "trap_exit", "restore", "durable", "max_state_crashes", "vsn"):
+        for name in _SETTINGS:
             if inspect.isfunction(cls.__dict__.get(name)):
                 msg = f"{cls.__qualname__}.{name} is a setting of the class, not a method: write {name} = …"
                 raise TypeError(msg)
@@ -212,11 +216,13 @@ class GenServer(Generic[S]):
         shutdown: float | Literal["brutal_kill"] | EllipsisType | None = ...,
         significant: bool = False,
         name: Any = None,
+        backoff: Backoff | EllipsisType | None = ...,
         **options: Unpack[SpecOptions],
     ) -> ChildSpec:
         """Say how a supervisor starts this server: `start_link(arg, name=name, **options)`, run in the new process.
 
-        `id` defaults to the local `name`, else to the class's qualified name; `restart` and `shutdown` to the class's.
+        `id` defaults to the local `name`, else to the class's qualified name; `restart`, `shutdown` and
+        `backoff` (how long to wait before a restart, see `Backoff`) to the class's.
         """
         keywords: dict[str, Any] = dict(options)
         check_any_name(name)
@@ -232,6 +238,7 @@ class GenServer(Generic[S]):
             restart=cls.restart if restart is None else restart,
             shutdown=cls.shutdown if isinstance(shutdown, EllipsisType) else shutdown,
             significant=significant,
+            backoff=cls.backoff if isinstance(backoff, EllipsisType) else backoff,
         )
 
     # -- callbacks ------------------------------------------------------------------------------------------

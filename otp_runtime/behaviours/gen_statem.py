@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from otp_runtime.behaviours.statem_server import StatemServer
+    from otp_runtime.core.backoff import Backoff
     from otp_runtime.core.child_spec import ChildSpec
     from otp_runtime.terms.pid import Pid, Ref, ServerRef
 
@@ -63,6 +64,8 @@ class GenStateMachine:
 
     restart: ClassVar[Literal["permanent", "transient", "temporary"]] = "permanent"
     shutdown: ClassVar[float | Literal["brutal_kill"] | None] = 5.0
+    backoff: ClassVar[Backoff | None] = None
+    """How long a supervisor waits before each restart; None: it does not wait."""
     options: ClassVar[Options] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -75,7 +78,7 @@ class GenStateMachine:
                 f"otherwise. {advice}"
             )
             raise TypeError(msg)
-        for name in ("restart", "shutdown", "options", "trap_exit", "state_enter", "callback_mode"):
+        for name in ("restart", "shutdown", "backoff", "options", "trap_exit", "state_enter", "callback_mode"):
             if inspect.isfunction(cls.__dict__.get(name)):
                 msg = f"{cls.__qualname__}.{name} is a setting of the class, not a method: write {name} = …. {advice}"
                 raise TypeError(msg)
@@ -145,11 +148,20 @@ class GenStateMachine:
         shutdown: float | Literal["brutal_kill"] | EllipsisType | None = ...,
         significant: bool = False,
         name: Any = None,
+        backoff: Backoff | EllipsisType | None = ...,
         **options: Unpack[SpecOptions],
     ) -> ChildSpec:
         """Say how a supervisor starts this machine. As `GenServer.child_spec`."""
         return _child_spec(  # type: ignore[no-any-return]
-            cls, arg, id=id, restart=restart, shutdown=shutdown, significant=significant, name=name, **options
+            cls,
+            arg,
+            id=id,
+            restart=restart,
+            shutdown=shutdown,
+            significant=significant,
+            name=name,
+            backoff=backoff,
+            **options,
         )
 
     # -- callbacks ------------------------------------------------------------------------------------------

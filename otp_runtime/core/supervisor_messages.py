@@ -11,7 +11,8 @@ action               answered by
 `AbortStart`         the same three: the start it aborts still ends in one of them
 `SendExit`, `Kill`   `ChildExited`
 `ArmTimer`           `DeadlinePassed`, unless `DisarmTimer` came first
-`Retry`              `RetryDue`, behind every event and request that is already queued
+`Retry`              `RetryDue`, when its time has come, and behind every event and request
+                     that is queued by then
 ===================  ==================================================================
 
 `DeadlinePassed` and `ChildExited` may cross an action on its way; a late one is ignored.
@@ -301,9 +302,10 @@ class DisarmTimer:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Report `RetryDue(id)` after what is queued already, without a delay."""
+    """Report `RetryDue(id)` in `after` seconds, and after what is queued by then."""
 
     id: Any
+    after: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +337,7 @@ class Report:
         restart: With a restart: its number, of how many, in how many seconds; else None.
         strategy: The supervisor's.
         siblings: Ids of other children that are stopped and started because of it.
+        wait: Seconds until it is started again: what its `backoff` says.
     """
 
     context: ReportContext
@@ -344,6 +347,7 @@ class Report:
     restart: RestartCount | None
     strategy: Strategy | None
     siblings: tuple[Any, ...] = ()
+    wait: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ class Death:
     strategy: str | None = None
     siblings: list[str] = field(default_factory=list)
     restart: dict[str, Any] | None = None
+    backoff: float | None = None
     started_at: float = 0.0
     died_at: float = 0.0
     context: str = "child_terminated"
@@ -272,6 +273,8 @@ def text_of(record: Death) -> str:
         line = f"  supervisor {record.supervisor}"
         if record.restart:
             line += f": {_restart_text(**record.restart)}"
+        if record.backoff:
+            line += f", after a wait of {record.backoff:.3g} s"
         if record.strategy and record.siblings:
             line += f" ({record.strategy}, with {', '.join(record.siblings)})"
         lines.append(line)

@@ -183,8 +183,10 @@ class Performer:
             case core.DisarmTimer(pid=pid):
                 if (timer := self._timers.pop(pid.id, None)) is not None:
                     timer.cancel()
-            case core.Retry(id=key):
+            case core.Retry(id=key, after=0.0):
                 self._retries.append(key)
+            case core.Retry(id=key, after=seconds):
+                self.context.poller.at(poller.now() + seconds, lambda: self._retries.append(key))
             case core.Release(id=key):
                 for child in self._awaited.pop(key, ()):
                     self.offspring.release(child)
@@ -407,6 +409,7 @@ class Performer:
             "strategy": action.strategy,
             "siblings": [str(one) for one in action.siblings],
             "restart": restart,
+            "backoff": action.wait or None,
             "context": action.context,
         }
 

@@ -8,6 +8,7 @@ throw-away process.
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import TYPE_CHECKING, Any, cast
 
 from otp_runtime.behaviours import gen_server
@@ -85,6 +86,9 @@ def seal_spec(spec: ChildSpec) -> ChildSpec:
     """Make the start of a spec opaque: only the new process opens it. Raises `CodecError`."""
     if isinstance(spec.start, bytes):
         return spec
+    if spec.backoff is not None and spec.backoff.seed is None:
+        drawn = int.from_bytes(os.urandom(4), "little")
+        spec = dataclasses.replace(spec, backoff=dataclasses.replace(spec.backoff, seed=drawn))
     function, args, kwargs = cast("tuple[Any, tuple[Any, ...], dict[str, Any]]", spec.start)
     modules = preload.modules_of((function, args, kwargs)) if spec.preload == "auto" else spec.preload
     what = f"start of child {spec.id!r}"
