@@ -29,7 +29,7 @@ from otp_runtime.process import boot as booting
 from otp_runtime.process.client import Client
 from otp_runtime.process.context import ExitSignal
 from otp_runtime.terms.events import Exit
-from otp_runtime.terms.reason import is_abnormal
+from otp_runtime.terms.reason import cut_middle, is_abnormal
 
 if TYPE_CHECKING:
     from otp_runtime.behaviours.debugging import Debugger
@@ -484,7 +484,7 @@ class ServerLoop:
 
 def _shown(value: Any) -> str:
     try:
-        return repr(value)[: booting.SHOWN_MAX]
+        return cut_middle(repr(value), booting.SHOWN_MAX)
     except Exception as error:  # noqa: BLE001 - a broken __repr__ must not hide what it should have shown
         return f"(repr raised {error!r})"
 

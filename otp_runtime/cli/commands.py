@@ -78,6 +78,7 @@ def make_parser() -> argparse.ArgumentParser:
     _about_a_process(inspect)
     why = _add(commands, "why", "otp_runtime.cli.looking:why", "explain the last death of a process")
     _about_a_process(why)
+    why.add_argument("--all", action="store_true", help="all deaths on record (ten of each server), newest first")
 
     call = _add(commands, "call", "otp_runtime.cli.acting:call", "send a request and print the reply")
     _about_a_process(call, timeout=5.0)

@@ -96,6 +96,7 @@ from otp_runtime.core.supervisor_messages import (
     Event,
     GetChildspec,
     Kill,
+    Note,
     Ok,
     Release,
     Report,
@@ -175,6 +176,7 @@ __all__ = [
     "Event",
     "GetChildspec",
     "Kill",
+    "Note",
     "Ok",
     "Release",
     "Report",
@@ -575,7 +577,7 @@ def _wait_of(turn: _Turn, child: Child, died_at: float | None) -> tuple[Child, f
 def _restart_or_give_up(turn: _Turn, child: Child, pid: Pid | None, *, allowed: bool, wait: float = 0.0) -> None:
     child = turn.put(child, pid=None, ended=None, due=None)
     if allowed:
-        turn.plan(restart_steps(turn.state, child, wait), Restart())
+        turn.plan(restart_steps(turn.state, child, wait), Restart(child.spec.id))
         return
     reason = "reached_max_restart_intensity"
     _report(turn, "shutdown", child, reason, pid=pid, counted=True)
@@ -609,8 +611,15 @@ def _child(state: State, child_id: object) -> Child:
 
 
 def _stopped(turn: _Turn, child: Child, reason: object) -> None:
+    match turn.state.phase:
+        case Busy(goal=Restart(because)):
+            pass
+        case _:
+            because = None
     if not ended_as_told(child.spec, reason):
-        _report(turn, "shutdown_error", child, reason)
+        _report(turn, "shutdown_error", child, reason, because=because)
+    elif because is not None and isinstance(child.pid, Pid):
+        turn.do(Note(child.spec.id, child.pid, reason, turn.state.flags.strategy, because))
     _gone(turn, child)
 
 
@@ -632,10 +641,11 @@ def _report(
     counted: bool = False,
     siblings: tuple[Any, ...] = (),
     wait: float = 0.0,
+    because: Any = None,
 ) -> None:
     flags = turn.state.flags
     if pid is None and isinstance(child.pid, Pid):
         pid = child.pid
     count = (len(turn.state.restarts), flags.max_restarts, flags.max_seconds)
     restart = count if counted else None
-    turn.do(Report(context, child.spec.id, pid, reason, restart, flags.strategy, siblings, wait))
+    turn.do(Report(context, child.spec.id, pid, reason, restart, flags.strategy, siblings, wait, because))

@@ -48,6 +48,7 @@ __all__ = [
     "Event",
     "GetChildspec",
     "Kill",
+    "Note",
     "Ok",
     "Release",
     "Report",
@@ -338,6 +339,7 @@ class Report:
         strategy: The supervisor's.
         siblings: Ids of other children that are stopped and started because of it.
         wait: Seconds until it is started again: what its `backoff` says.
+        because: With `"shutdown_error"`: id of the sibling for whose restart it was stopped; else None.
     """
 
     context: ReportContext
@@ -348,6 +350,26 @@ class Report:
     strategy: Strategy | None
     siblings: tuple[Any, ...] = ()
     wait: float = 0.0
+    because: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Keep on record, and report to nobody, that a child was stopped for the restart of a sibling.
+
+    Attributes:
+        child_id: The child.
+        pid: Its process.
+        reason: Its exit reason.
+        strategy: The supervisor's.
+        because: Id of the sibling whose end began it.
+    """
+
+    child_id: Any
+    pid: Pid
+    reason: Any
+    strategy: Strategy
+    because: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,6 +395,7 @@ Action: TypeAlias = (
     | Release
     | Answer
     | Report
+    | Note
     | Started
     | Stop
 )

@@ -110,7 +110,9 @@ class Boot:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """The plan restarts children: a failure is tried again."""
+    """The plan restarts children, because of `id`: a failure is tried again."""
+
+    id: Any
 
 
 @dataclass(frozen=True, slots=True)

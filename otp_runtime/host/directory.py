@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 FATE_BYTES = 8
 FATES_STEP = 512
-SUBDIRECTORIES = ("names", "p", "seg", "defs", "deaths", "tables", "apps", "tails", "state")
+SUBDIRECTORIES = ("names", "p", "seg", "defs", "deaths", "tables", "apps", "tails", "state", "err")
 HANDOVER_PARTS = ("said", "told", "order", "estate", "parting")
 """Of a handover: FIFOs for what the new process says and is told, and for what the old one is told; files for what
 the new one is to do and for what the old one leaves it."""
@@ -165,6 +165,19 @@ class NodeDirectory:
         """Give the path of the file that `faulthandler` writes to in a native crash."""
         return f"{self._root}/p/{process_id}.fault"
 
+    def printed(self, process_id: int) -> str:
+        """Give the path of the last that a process printed to Python's standard error."""
+        return f"{self._root}/p/{process_id}.printed"
+
+    @property
+    def all_errors(self) -> str:
+        """Give the directory of what processes write to descriptor 2: see `process.stderr`."""
+        return f"{self._root}/err"
+
+    def errors(self, process_id: int) -> str:
+        """Give the path of what one process writes to descriptor 2."""
+        return f"{self._root}/err/{process_id}"
+
     def handover(self, number: int, what: str) -> str:
         """Give the path of a part of handover `number`: see `HANDOVER_PARTS`."""
         return f"{self._root}/p/{number}.{what}"
@@ -273,10 +286,13 @@ class NodeDirectory:
         os.mkfifo(self.lane(process_id), 0o600)
 
     def forget_mailbox(self, process_id: int) -> None:
-        """Remove what a dead process can no longer use; its box stays."""
+        """Remove what a dead process can no longer use; its box stays, and what it wrote to standard error."""
         for path in (self.mailbox(process_id), self.lane(process_id)):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(self.errors(process_id)).st_size == 0:
+                os.unlink(self.errors(process_id))
         with contextlib.suppress(FileNotFoundError):
             for name in os.listdir(f"{self._root}/seg"):
                 if name.startswith(f"{process_id}."):
@@ -294,6 +310,7 @@ class NodeDirectory:
     def forget(self, process_id: int) -> None:
         """Remove all that is left of a dead process."""
         self.forget_mailbox(process_id)
-        for path in (self.box(process_id), self.words(process_id), self.native_stack(process_id)):
+        places = (self.box, self.words, self.native_stack, self.printed, self.errors)
+        for path in (place(process_id) for place in places):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)

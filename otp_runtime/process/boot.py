@@ -27,9 +27,10 @@ from otp_runtime.core import messages as wire
 from otp_runtime.errors import AlreadyRegistered, CallError, CodecError, ExitWith, TaskExited
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel
-from otp_runtime.process import current, links, names, places, reports
+from otp_runtime.host.open_files import open_files
+from otp_runtime.process import current, links, names, places, reports, stderr
 from otp_runtime.process.context import Context, ExitSignal
-from otp_runtime.terms.reason import Exited, crash_of, is_abnormal
+from otp_runtime.terms.reason import Exited, crash_of, cut_middle, is_abnormal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -219,6 +220,7 @@ def report_as(node: NodeHandle, job: Job, process_id: int) -> None:
     with contextlib.suppress(OSError):
         fault = os.open(node.directory.native_stack(process_id), os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         faulthandler.enable(fault, all_threads=True)
+    stderr.keep(node.directory, process_id)
 
 
 def listen_to_signals(context: Context, reaper: kernel.OsProcess) -> None:
@@ -358,11 +360,19 @@ words: dict[str, Any] = {}
 
 def note_words(error: BaseException | None, **more: str) -> None:
     """Remember, for the last words, what ended this process."""
-    words.update({key: value[:SHOWN_MAX] for key, value in more.items()})
+    _note_open_files()
+    words.update({key: cut_middle(value, SHOWN_MAX) for key, value in more.items()})
     if isinstance(error, SystemExit) and isinstance(error.code, str):
         words["text"] = error.code[:SHOWN_MAX]
     if error is not None and not isinstance(error, ExitSignal):
-        words["traceback"] = crash_of(error).traceback[-SHOWN_MAX:]
+        words["traceback"] = cut_middle(crash_of(error).traceback, SHOWN_MAX)
+
+
+def _note_open_files() -> None:
+    """Before what this process holds is let go of; after its death nobody can look."""
+    node = current.node()
+    if node is not None and "open_files" not in words:
+        words["open_files"] = open_files("self", str(node.directory.path), stderr.standard_streams())
 
 
 def end(context: Context, boot: Boot, reason: Any) -> int:
@@ -370,6 +380,8 @@ def end(context: Context, boot: Boot, reason: Any) -> int:
     context.interrupts = False
     signal.signal(kernel.LANE_SIGNAL, signal.SIG_IGN)
     directory = context.directory
+    if is_abnormal(reason):
+        _note_open_files()
     try:
         data = context.codec.encode({"reason": reason, **words}, "reason")
     except CodecError:

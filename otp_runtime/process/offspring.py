@@ -23,9 +23,11 @@ from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, pipe, poller, tables
 from otp_runtime.host.box import Box
 from otp_runtime.host.fates import DEAD
+from otp_runtime.host.open_files import command_of
 from otp_runtime.process import boot, current, death, names, places
 from otp_runtime.process.context import reason_of_status
 from otp_runtime.process.handle import LAUNCHER_ID
+from otp_runtime.process.looks import Looks
 from otp_runtime.process.nursery import Nursery
 from otp_runtime.terms.reason import Crash, Signalled, is_abnormal
 
@@ -154,6 +156,7 @@ class Offspring:
         self._reaped: list[Child] = []
         self.handovers: dict[int, Handover] = {}
         self.nursery = Nursery(self)
+        self.looks = Looks(self)
         context.on_doom = self.doom
 
     # -- start ----------------------------------------------------------------------------------------------
@@ -261,6 +264,7 @@ class Offspring:
         """Read the boot pipe."""
         self._read_boot_pipe(child)
         if child.outcome is not None and child.outcome[0] == "ok":
+            self.looks.begin(child)
             self.close_boot_pipe(child)
             self._on_word(child, child.outcome)
             child.rest()
@@ -459,6 +463,9 @@ class Offspring:
         orphan.words["gone"] = gone
         self.adopt(orphan)
         if box is None:
+            if (command := command_of(process.pid)) is not None:
+                left = orphan.root.words.setdefault("subprocesses", [])
+                left.append({"os_pid": process.pid, "command": command})
             kernel.send_signal(orphan.pidfd, signal.SIGKILL)
         else:
             # one second for the whole subtree, however deep it is
@@ -509,7 +516,15 @@ class Offspring:
         if child.job is None:
             child.words["gone"]()
             return
-        self._on_death(child, reason_of_status(child.status, killed=False, oom=False))
+        lost = f"its black box {self.directory.box(child.id)} is gone or no box any more: what it said is lost"
+        child.words.setdefault("notes", []).append(lost)
+        reason = reason_of_status(child.status, killed=child.told, oom=False)
+        coming_back = self._on_death(child, reason)
+        self.directory.seal_fate(child.id, self.context.id if coming_back else DEAD)
+        for name, owner in names.all_names(self.directory).items():
+            if owner == Held(child.id):
+                self._free(child, name, owner, coming_back)
+        self.directory.forget(child.id)
         self._reaped.append(child)
 
     def _see_to_state(self, child: Child, reason: Any) -> None:
@@ -553,6 +568,7 @@ class Offspring:
             return None
         try:
             said = self.context.codec.decode(data)
+            child.words.pop("open_files_at", None)  # it looked itself
             child.words.update({key: value for key, value in said.items() if key != "reason"})
             return said["reason"]
         except (CodecError, KeyError, TypeError, AttributeError):
@@ -578,11 +594,14 @@ class Offspring:
         for name, owner in owners.items():
             if coming_back and child.root is not None:
                 child.root.words.setdefault("names", set()).add(name)
-            if coming_back:
-                names.hand_to_supervisor(self.directory, name, owner, self.context.id)
-                child.handed.append(name)
-            else:
-                names.unregister(self.directory, name, owner)
+            self._free(child, name, owner, coming_back)
+
+    def _free(self, child: Child, name: str, owner: Owner, coming_back: bool) -> None:
+        if coming_back:
+            names.hand_to_supervisor(self.directory, name, owner, self.context.id)
+            child.handed.append(name)
+        else:
+            names.unregister(self.directory, name, owner)
 
     def _seal_fate(self, child: Child, coming_back: bool) -> None:
         """Say that a child is dead, and who is bringing it back; an orphan's fate is that of its supervisor."""
@@ -667,6 +686,9 @@ def report(offspring: Offspring, child: Child, reason: Any, **facts: Any) -> Non
 
 def keep_record(offspring: Offspring, child: Child, reason: Any, **facts: Any) -> death.Death:
     """Write the record of a death; one that was written before is replaced."""
+    if reason == "shutdown" and child.box is not None and child.box.kind == boxes.KIND_SUPERVISOR:
+        gave_up = [one for one in death.records(offspring.directory) if one.id == child.id]
+        child.words.setdefault("notes", []).extend(map(death.first_lines_of, gave_up))
     record = death.make_record(offspring.directory, child, reason, facts)
     death.keep(offspring.directory, record)
     return record

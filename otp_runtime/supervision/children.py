@@ -194,6 +194,8 @@ class Performer:
                 self._answer(tag, result)
             case core.Report():
                 self._report(action)
+            case core.Note():
+                self._note(action)
             case core.Started():
                 self.started = True
             case core.Stop(reason=reason):
@@ -309,7 +311,9 @@ class Performer:
             case ["error", why]:
                 self._failed = child
                 self.feed(core.ChildStartFailed(key, why))
-        self._report_now()
+        if not self._report_now() and self._failed is not None and is_abnormal(reason):
+            # who asked for the start is told, and nobody else; `why` knows it all the same
+            keep_record(self.offspring, child, reason, supervisor=self.who(), context="start_error")
         self._failed = None
         return self._may_come_back(key, child)
 
@@ -348,10 +352,10 @@ class Performer:
 
     def _report_now(self) -> bool:
         """Write the records before the verdict: whoever hears of a death can ask `why`. Say whether there were any."""
-        reports = [action for action in self._actions if isinstance(action, core.Report)]
+        reports = [action for action in self._actions if isinstance(action, core.Report | core.Note)]
         for action in reports:
             self._actions.remove(action)
-            self._report(action)
+            self._do(action)
         return bool(reports)
 
     # -- being debugged -------------------------------------------------------------------------------------
@@ -394,7 +398,7 @@ class Performer:
             self._report_giving_up(action)
             return
         child = self._failed if action.pid is None else self._dead.get(action.pid.id)
-        if child is None or child.box is None:
+        if child is None:
             self.context.node.warn(f"{action.child_id}: {action.context}: {action.reason!r}")
             return
         report(self.offspring, child, action.reason, **self._facts(action))
@@ -411,7 +415,15 @@ class Performer:
             "restart": restart,
             "backoff": action.wait or None,
             "context": action.context,
+            "because": None if action.because is None else str(action.because),
         }
+
+    def _note(self, action: core.Note) -> None:
+        """Keep on record why a child was stopped that had done nothing: nobody need be told."""
+        child = self._dead.get(action.pid.id)
+        if child is not None:
+            facts = {"supervisor": self.who(), "strategy": action.strategy, "because": str(action.because)}
+            keep_record(self.offspring, child, action.reason, context="stopped", **facts)
 
     def _report_giving_up(self, action: core.Report) -> None:
         box = self.context.box
