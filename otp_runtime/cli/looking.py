@@ -281,7 +281,7 @@ def _say_no_death(directory: NodeDirectory, options: argparse.Namespace) -> int:
     """Nothing is on record: say what is known of who has that name."""
     note = death.giving_up_note(directory, options.name)
     if note and not options.json and names.owner_of(directory, options.name) is None:
-        print(f"{options.name} is down, and did nothing to deserve it: {note}")
+        print(f"{options.name} is down: {note}")
         return DONE
     view = target.look(directory)
     try:

@@ -371,7 +371,9 @@ def note_words(error: BaseException | None, **more: str) -> None:
 def _note_open_files() -> None:
     """Before what this process holds is let go of; after its death nobody can look."""
     node = current.node()
-    if node is not None and "open_files" not in words:
+    if node is None or "open_files" in words:
+        return
+    with contextlib.suppress(Exception):  # it may be the want of memory that ends this process
         words["open_files"] = open_files("self", str(node.directory.path), stderr.standard_streams())
 
 

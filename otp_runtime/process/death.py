@@ -27,6 +27,7 @@ KEPT_PER_SERVER = 10
 SHOWN_MAX = 4000
 STACK_MAX = 8000
 SIBLINGS_MAX = 20
+TEXT_COLUMNS = 80
 _KINDS = {wire.CALL: "call", wire.CAST: "cast", wire.SEND: "info", wire.SYSTEM: "system"}
 
 
@@ -345,7 +346,7 @@ def text_of(record: Death, *, full: bool = False) -> str:
     verb = _VERBS.get(record.context, "ended")
     lines = [f"{record.server} (process {record.id}, OS pid {record.os_pid}) {verb}: {describe(record.reason)}"]
     if full and record.explanation:
-        lines += textwrap.wrap(record.explanation, 100, initial_indent="  ", subsequent_indent="  ")
+        lines += textwrap.wrap(record.explanation, TEXT_COLUMNS, initial_indent="  ", subsequent_indent="  ")
     if record.supervisor:
         lines.append(_under(record))
     elif full and record.context == "shutdown":

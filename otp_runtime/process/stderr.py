@@ -14,6 +14,7 @@ has been passed on is given back to the file system. Where there is no inotify, 
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import io
 import os
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from otp_runtime.process.context import Context
 
 TAIL_BYTES: Final = 2048
-_PENDING_MAX: Final = 8192
+_PENDING_MAX: Final = 256
 _CHUNK_BYTES: Final = select.PIPE_BUF
 _GIVE_BACK_BYTES: Final = 1 << 18
 _AGAIN_SECONDS: Final = 0.05
@@ -70,6 +71,9 @@ class KeptStream(io.TextIOBase):
     """`sys.stderr` of a server: writes whole lines to the program's standard error, and keeps the last of them."""
 
     errors = "backslashreplace"
+    name = "<stderr>"
+    mode = "w"
+    line_buffering = True
 
     def __init__(self, fd: int, path: str) -> None:
         """Write to `fd`; the file at `path` is made by the first line."""
@@ -78,7 +82,8 @@ class KeptStream(io.TextIOBase):
         self._pid = os.getpid()
         self._kept = -1
         self._tail = b""
-        self._pending = ""
+        # pieces of a line; threads may add and take at the same time, and a fork may come in between: so no lock
+        self._pending: collections.deque[str] = collections.deque()
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -87,21 +92,30 @@ class KeptStream(io.TextIOBase):
 
     def write(self, text: str, /) -> int:
         """Write `text`, at the latest when its line is complete."""
-        self._pending += text
+        if not isinstance(text, str):
+            msg = f"standard error takes text, not {type(text).__name__}"
+            raise TypeError(msg)
+        self._pending.append(text)
         if "\n" in text or "\r" in text or len(self._pending) > _PENDING_MAX:
             self.flush()
         return len(text)
 
     def flush(self) -> None:
         """Write what is not written yet."""
-        text, self._pending = self._pending, ""
-        if not text:
+        pieces: list[str] = []
+        with contextlib.suppress(IndexError):
+            while True:
+                pieces.append(self._pending.popleft())
+        data = "".join(pieces).encode(errors=self.errors)
+        if not data:
             return
-        data = text.encode(errors=self.errors)
         self._note(data)
         view = memoryview(data)
         while view:
             view = view[os.write(self._to, view) :]
+
+    def reconfigure(self, **_options: Any) -> None:
+        """Stay as it is: UTF-8, by lines."""
 
     def _note(self, data: bytes) -> None:
         """Before it is written: whoever reads it may kill this process the moment it sees it."""
@@ -147,15 +161,24 @@ def tail(directory: NodeDirectory, process_id: int) -> str | None:
     """
     data = b""
     for path in (directory.printed(process_id), directory.errors(process_id)):
-        with contextlib.suppress(OSError), open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES - 1))
-            part = file.read()
-            data += part if not data or data.endswith(b"\n") or not part else b"\n" + part
+        part = _end_of(path)
+        data += part if not data or data.endswith(b"\n") or not part else b"\n" + part
     if len(data) > TAIL_BYTES:
         data = data[-TAIL_BYTES:]
         _cut, newline, whole = data.partition(b"\n")
         data = whole if newline and whole else data
     return data.decode(errors="replace") or None
+
+
+def _end_of(path: str) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.pread(fd, TAIL_BYTES + 1, max(0, os.fstat(fd).st_size - TAIL_BYTES - 1))
+    finally:
+        os.close(fd)
 
 
 # -- in the launcher ---------------------------------------------------------------------------------------

@@ -1,10 +1,12 @@
 """A server that dies as it is told. Importable and light."""
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 
 from otp_runtime import GenServer, NoReply, Ok, Reply, Stop, process
 
@@ -25,6 +27,8 @@ class Mortal(GenServer):
         match request:
             case ("say", text):
                 print(text, file=sys.stderr)
+            case ("together", threads, lines):
+                print_together(threads, lines)
             case ("shell", command):
                 subprocess.run(["sh", "-c", command], check=False)
             case ("start", *command):
@@ -48,6 +52,21 @@ class Mortal(GenServer):
 class AsyncMortal(GenServer):
     async def handle_cast(self, request, state):
         DEATHS[request]()
+
+
+def print_together(count, lines):
+    def run(number):
+        for line in range(lines):
+            print(f"thread {number} line {line}\n", end="", file=sys.stderr)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    child = multiprocessing.get_context("fork").Process(target=print, args=("a fork",), kwargs={"file": sys.stderr})
+    child.start()
+    child.join()
 
 
 def double_free():

@@ -217,6 +217,14 @@ class TestStandardError:
 
         assert "from the shell\n" == die("exit 3").stderr_tail
 
+    def test_of_threads_and_forks(self, victim):
+        """Each line once and whole; what a fork of the server's own prints is not its own last word."""
+        GenServer.cast("victim", ("together", 4, 8))
+        GenServer.call("victim", None)
+        lines = why(sigkill("victim")).stderr_tail.splitlines()
+
+        assert sorted(f"thread {thread} line {line}" for thread in range(4) for line in range(8)) == sorted(lines)
+
     def test_nothing_written(self, victim):
         """Is nothing known."""
         assert None is why(sigkill("victim")).stderr_tail
