@@ -32,9 +32,9 @@ TAIL_BYTES: Final = 2048
 _PENDING_MAX: Final = 256
 _CHUNK_BYTES: Final = select.PIPE_BUF
 _GIVE_BACK_BYTES: Final = 1 << 18
-_AGAIN_SECONDS: Final = 0.05
 _PATIENCE_SECONDS: Final = 0.5
 _UNREAD_MAX: Final = 1 << 24
+_REMEMBERED_MAX: Final = 512
 
 _program_stderr = -1
 """Once descriptor 2 is a file: the standard error of the program."""
@@ -195,7 +195,7 @@ class Forwarder:
         self._given_back: dict[str, int] = {}
         self._dropped: dict[str, int] = {}
         self._waiting: set[str] = set()
-        self._is_armed = False
+        self._is_watching = False
         self._told = -1
         try:
             self._told = inotify.watch_writes(self._directory.all_errors)
@@ -224,25 +224,29 @@ class Forwarder:
 
     def _forward(self, names: set[str]) -> None:
         """Pass on what there is room for: a reader that takes nothing must not hold up the launcher."""
+        if len(self._sent) > _REMEMBERED_MAX:
+            self._forget_the_gone()
         self._waiting |= names
         self._waiting -= {name for name in sorted(self._waiting) if self._pass_on(name)}
-        if self._waiting and not self._is_armed:
-            self._is_armed = True
-            self._poller.at(poller.now() + _AGAIN_SECONDS, self._try_again)
+        if bool(self._waiting) == self._is_watching:
+            return
+        self._is_watching = not self._is_watching
+        if self._is_watching:
+            self._poller.watch(2, poller.WRITABLE, lambda _events: self._forward(set()))
+        else:
+            self._poller.forget(2)
 
-    def _try_again(self) -> None:
-        self._is_armed = False
-        self._forward(set())
+    def _forget_the_gone(self) -> None:
+        for name in self._sent.keys() - self._all():
+            for known in (self._sent, self._given_back, self._dropped):
+                known.pop(name, None)
 
     def _pass_on(self, name: str) -> bool:
         """Pass on what one process has written; say whether that is all."""
         try:
             fd = os.open(f"{self._directory.all_errors}/{name}", os.O_RDWR | os.O_CLOEXEC)
         except OSError:
-            self._sent.pop(name, None)
-            self._given_back.pop(name, None)
-            self._dropped.pop(name, None)
-            return True
+            return True  # the file of one that died long ago
         try:
             sent = self._sent.get(name, 0)
             while data := os.pread(fd, _CHUNK_BYTES, sent):
@@ -256,7 +260,9 @@ class Forwarder:
                 self._sent[name] = sent
             self._trim(fd, name, sent)
         except OSError:
-            return True  # there is no standard error any more
+            # there is no standard error any more: nobody will ever read it
+            self._sent[name] = os.fstat(fd).st_size
+            self._trim(fd, name, self._sent[name])
         finally:
             os.close(fd)
         return True

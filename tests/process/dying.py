@@ -32,7 +32,8 @@ class Mortal(GenServer):
             case ("shell", command):
                 subprocess.run(["sh", "-c", command], check=False)
             case ("start", *command):
-                subprocess.Popen(command)
+                self.left = subprocess.Popen(command, stdout=subprocess.PIPE)
+                self.left.stdout.readline()
             case ("open", path):
                 self.file = open(path, encoding="utf-8")  # noqa: SIM115 - it is there to be left open
             case ("kill me in", seconds):

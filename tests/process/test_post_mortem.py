@@ -80,8 +80,7 @@ class TestSignals:
         assert "native code called abort()" in record.explanation
 
     def test_kill_9(self, victim):
-        """Nothing in the process could react; a message that was handled is not in hand."""
-        GenServer.call("victim", None)
+        """Nothing in the process could react."""
         record = why(sigkill("victim"))
 
         assert ("signal", "SIGKILL", None, None) == (
@@ -259,12 +258,12 @@ class TestWhatItHad:
 
     def test_subprocesses(self, victim):
         """Those that outlived it, by number and command."""
-        GenServer.cast("victim", ("start", "sleep", "1000"))
+        GenServer.cast("victim", ("start", "sh", "-c", "echo; sleep 1000; true"))
         GenServer.call("victim", None)
-        (left,) = why(sigkill("victim")).subprocesses
+        left = why(sigkill("victim")).subprocesses
 
-        assert "sleep 1000" == left["command"]
-        assert not os.path.exists(f"/proc/{left['os_pid']}")
+        assert "sh -c echo; sleep 1000; true" == left[0]["command"]
+        assert [] == [one for one in left if os.path.exists(f"/proc/{one['os_pid']}")]
 
     @pytest.mark.parametrize("how", ["state", "message"])
     def test_long_texts_are_cut(self, victim, how):
@@ -460,3 +459,33 @@ class TestShown:
             os.close(reader)
             done.wait(10)
             done.stdout.close()
+
+    def test_more_than_anybody_reads(self):
+        """It is dropped, but for the end, with a line that says so: it would fill the memory."""
+        script = """
+            with Mortal.start_link(None) as victim:
+                for _ in range(3):
+                    GenServer.cast(victim, ("shell", "head -c 10000000 /dev/zero >&2"))
+                    GenServer.call(victim, None, 30)
+                print("written", flush=True)
+                GenServer.cast(victim, ("shell", "echo the end >&2"))
+                GenServer.call(victim, None, 30)
+                input()
+        """
+        reader, writer = os.pipe()
+        program = subprocess.Popen(
+            [sys.executable, "-c", PREAMBLE + textwrap.dedent(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=writer,
+        )
+        os.close(writer)
+        assert b"written\n" == program.stdout.readline()
+        shown = b""
+        with open(reader, "rb") as file:
+            while b"the end" not in shown[-100:]:
+                shown += file.read1(1 << 16)
+            program.communicate(b"\n", 10)
+
+        assert b"more than anybody read" in shown
+        assert len(shown) < 20_000_000
