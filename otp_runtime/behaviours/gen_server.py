@@ -80,6 +80,7 @@ class Options(TypedDict, total=False):
     durable: bool | str | os.PathLike[str] | None
     commit: keep.Commit
     max_state_crashes: int
+    record: bool
 
 
 class SpecOptions(Options, total=False):
@@ -152,7 +153,8 @@ class GenServer(Generic[S]):
         `init(arg)` runs in the new process. `name`: a local name (str), `Via(registry, key)` or `Global(name)`, taken
         before `init` runs. `timeout`: seconds that `init` may take (default None: for ever); then it is killed.
         `overflow`: what a sender meets whose message finds no room ("block", "drop_newest", "error"). `restore`,
-        `durable`, `commit`, `max_state_crashes`: what of the state outlives a crash, see the guide.
+        `durable`, `commit`, `max_state_crashes`: what of the state outlives a crash; `record`: whether what leads to a
+        crash can be replayed; see the guide.
         Gives the pid; None when `init` returned `Ignore()`. Raises `AlreadyStarted(pid)` when the name is taken,
         `InitFailed(reason)`, `StartTimeout`, `DurableStateError`, `NoNode`; no process is left then.
         OTP: gen_server:start/3.
@@ -434,8 +436,8 @@ def _settings(cls: Any, options: dict[str, Any]) -> dict[str, Any]:
     settings |= cls.options
     settings |= options
     check_options(settings)
-    if getattr(cls, "_keeps_nothing", False) and keep.keep_of(settings) is not None:
-        field = "restore" if "restore" in settings else "durable"
+    if getattr(cls, "_keeps_nothing", False) and (settings.get("record") or keep.keep_of(settings) is not None):
+        field = next(field for field in ("record", "restore", "durable") if field in settings)
         raise BadChildSpec(field, settings[field], f"nothing: of a {server_loop.label_of(cls)} no state can be kept")
     if isinstance(settings.get("durable"), str | os.PathLike):
         settings["durable"] = _absolute(settings["durable"])

@@ -506,7 +506,11 @@ def _run_server(context: Context, boot: Boot, cls: type, arg: Any, name: Any, op
     # a state machine, an event manager: an object of the library's between the loop and the user's class
     server = getattr(cls, "_hosted_server", cls)()
     loop: ServerLoop
-    if keep_of(options) is not None:
+    if options.get("record"):
+        from otp_runtime.behaviours import recording_loop
+
+        loop = recording_loop.make(context, server, options, is_async=_is_async(server))
+    elif keep_of(options) is not None:
         from otp_runtime.behaviours import keeping_loop
 
         loop = keeping_loop.make(context, server, options, is_async=_is_async(server))

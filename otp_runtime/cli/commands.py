@@ -80,6 +80,11 @@ def make_parser() -> argparse.ArgumentParser:
     _about_a_process(why)
     why.add_argument("--all", action="store_true", help="all deaths on record (ten of each server), newest first")
 
+    replay = _add(commands, "replay", "otp_runtime.cli.replay:perform", "run again what led to a recorded death")
+    _about_a_process(replay)
+    replay.add_argument("--at", type=_number, metavar="N", help="stop before message N; with --pdb: in its callback")
+    replay.add_argument("--pdb", action="store_true", help="debug: at the exception, or from message N on")
+
     call = _add(commands, "call", "otp_runtime.cli.acting:call", "send a request and print the reply")
     _about_a_process(call, timeout=5.0)
     call.add_argument("request", metavar="REQUEST")

@@ -7,6 +7,7 @@
     p/<id>.box .in .ctl  black box, mailbox and control lane of a process
     seg/                 large terms under way          defs/     classes that cannot be imported
     deaths/              what `why` shows               log       reports on their way to the program
+    records/             what `replay` replays: recordings of dead servers, made with the first of them
     fates                who is dead: a word for each process id that was ever given
     tables/<name>/       what a registry's processes share: see `host.tables`
     apps/<name>          the settings of an application
@@ -230,6 +231,11 @@ class NodeDirectory:
     def deaths(self) -> Path:
         """The directory of death records."""
         return self.path / "deaths"
+
+    @property
+    def recordings(self) -> str:
+        """Give the directory of what dead servers had received."""
+        return f"{self._root}/records"
 
     @property
     def log(self) -> str:

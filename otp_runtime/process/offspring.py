@@ -24,7 +24,7 @@ from otp_runtime.host import kernel, pipe, poller, tables
 from otp_runtime.host.box import Box
 from otp_runtime.host.fates import DEAD
 from otp_runtime.host.open_files import command_of
-from otp_runtime.process import boot, current, death, names, places
+from otp_runtime.process import boot, current, death, names, places, recordings
 from otp_runtime.process.context import reason_of_status
 from otp_runtime.process.handle import LAUNCHER_ID
 from otp_runtime.process.looks import Looks
@@ -530,6 +530,10 @@ class Offspring:
     def _see_to_state(self, child: Child, reason: Any) -> None:
         """Forget what a child kept that ended normally of its own accord; of any other, count how it fared with it."""
         place = self.place_of(child)
+        if is_abnormal(reason) and not (child.told and reason == "killed"):
+            assert child.box is not None
+            server = child.box.name or child.box.label
+            recordings.set_aside(self.directory, place, server, child.id, child.died_at)
         if not (is_abnormal(reason) or child.told):
             if child.outcome is not None and child.outcome[0] == "ok":
                 places.forget(place)

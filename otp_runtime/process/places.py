@@ -1,8 +1,9 @@
 """Where a process keeps its state: a place that belongs to a child id under its supervisors, not to a process.
 
 A place is a path and a lineage. The path has no suffix; what lies there is `<path>.state`, one server's kept states,
-or `<path>/`, the places of a supervisor's children. The lineage is the same for people, and for databases, which the
-next run of the same application opens: the root's name or label, then the child ids.
+`<path>.record`, what it received (`process.recordings`), or `<path>/`, the places of a supervisor's children. The
+lineage is the same for people, and for databases, which the next run of the same application opens: the root's name or
+label, then the child ids.
 
     state/12/7f3a…/c04e….state        ("Shop", "tills", "('till', 1)")
 
@@ -56,9 +57,15 @@ def file_of(place: Place) -> str:
     return f"{place[0]}.state"
 
 
+def recording_of(place: Place) -> str:
+    """Give the path of the recording of a server."""
+    return f"{place[0]}.record"
+
+
 def forget(place: Place) -> None:
     """Forget what a child kept, and what the children of a supervisor kept."""
     snapshot_file.forget(file_of(place))
+    snapshot_file.forget(recording_of(place))
     if os.path.isdir(place[0]):
         shutil.rmtree(place[0], ignore_errors=True)
 
