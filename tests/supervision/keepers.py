@@ -3,7 +3,7 @@
 import threading
 from dataclasses import dataclass
 
-from otp_runtime import GenServer, GenStateMachine, NoReply, Ok, Reply, process, statem
+from otp_runtime import GenServer, GenStateMachine, NoReply, Ok, Reply, Supervisor, process, statem
 
 
 class Keeper(GenServer):
@@ -138,3 +138,10 @@ def add(number):
         return Reply(len(state), state)
 
     return run
+
+
+class Disks(Supervisor):
+    """Says only in the process of its `init` that its child keeps its state on disk."""
+
+    def init(self, arg):
+        return Supervisor.spec([Keeper.child_spec(0, name="k", durable=True)], strategy="one_for_one")

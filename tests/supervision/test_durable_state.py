@@ -43,15 +43,62 @@ if sys.argv[1] == "kill":
 """
 
 
+MESSAGES = """
+import enum, os, sys
+from collections import namedtuple
+from dataclasses import dataclass
+from typing import NamedTuple
+from otp_runtime import GenServer, Reply, Supervisor
+from tests.supervision.keepers import Keeper, put
+
+class Kind(enum.Enum):
+    BOOK = 1
+
+class Right(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+class Point(NamedTuple):
+    x: int
+
+@dataclass
+class Order:
+    kind: Kind
+    class Line(dict):
+        pass
+
+    def total(self):
+        return 1
+
+if sys.argv[1] != "late":
+    @dataclass(frozen=True)
+    class Late:
+        number: int
+
+{start}
+
+if sys.argv[1] == "first":
+    GenServer.call("k", put([Order(Kind.BOOK), Point(3), Right.READ | Right.WRITE, Order.Line(a=1), Late(1), Order]))
+state = GenServer.call("k", "get")
+print(state == [Order(Kind.BOOK), Point(3), Right.READ | Right.WRITE, Order.Line(a=1), Late(1), Order])
+print(state[0].total(), type(state[1]) is Point)
+"""
+STARTS = {
+    "option": 'Supervisor.start_link([Keeper.child_spec(0, name="k", durable=True)], strategy="one_for_one")',
+    "class": "class Mine(Keeper):\n    durable = True\nMine.start_link(0, name='k')",
+    "elsewhere": "from tests.supervision.keepers import Disks\nDisks.start_link()",
+}
+
+
 @pytest.fixture
 def path(tmp_path):
     return str(tmp_path / "states.db")
 
 
-def run(directory, *arguments):
+def run(directory, *arguments, program=PROGRAM):
     """Run the program; give what it printed, and on failure its errors."""
     script = directory / "bank.py"
-    script.write_text(PROGRAM, encoding="utf-8")
+    script.write_text(program, encoding="utf-8")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("OTP_")}
     environment |= {
         "PYTHONPATH": str(ROOT),
@@ -87,6 +134,26 @@ class TestNextRun:
         assert "shop@here.db" in os.listdir(tmp_path / "data" / "otp_runtime")
 
 
+@pytest.mark.slow
+class TestClassesOfTheMainScript:
+    @pytest.mark.parametrize("start", STARTS)
+    def test_those_that_only_came_with_messages(self, tmp_path, start):
+        """The next run finds them by name, wherever it is said that the state is durable."""
+        program = MESSAGES.replace("{start}", STARTS[start])
+        said = [run(tmp_path, "first", program=program), run(tmp_path, "next", program=program)]
+
+        assert ["True\n1 True"] * 2 == said
+
+    def test_one_that_is_not_there(self, tmp_path):
+        """The start fails and names the class and what to do; the state stays."""
+        program = MESSAGES.replace("{start}", STARTS["option"])
+        run(tmp_path, "first", program=program)
+        said = run(tmp_path, "late", program=program)
+
+        assert "this run of the program has no class __main__.Late when the server starts: define it before" in said
+        assert run(tmp_path, "next", program=program) == "True\n1 True"
+
+
 class TestInOneNode:
     def test_it_outlives_its_tree(self, me, path):
         """Under its local name, whoever supervises it."""
@@ -110,6 +177,15 @@ class TestInOneNode:
             wait_restarted("k", after=sigkill("k"))
 
             assert GenServer.call("k", "get") == 1
+
+    def test_types_as_values(self, me, path):
+        """Also those of the interpreter that have no name of their own."""
+        types = {"t": int, "none": type(None), "function": type(print_nothing), "own": Keeper}
+        for _ in range(2):
+            with Keeper.start_link({}, name="k", durable=path) as server:
+                GenServer.call(server, put(types))
+        with Keeper.start_link({}, name="k", durable=path) as server:
+            assert GenServer.call(server, "get") == types
 
     def test_a_class_that_came_with_a_message(self, me, path):
         """A successor knows it too, though nothing in the code of the server names it."""
