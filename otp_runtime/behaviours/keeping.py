@@ -206,6 +206,8 @@ class Keeper:
 
     def commit(self, state: Any) -> None:
         """Keep `state` unless it is what was kept last; raises as `returned`."""
+        if self._durable is not None and self._durable.has_moved():
+            self._follow(self._durable)
         if self._unchanged and self._is_known(state):
             return
         data = self._encode(state, "state")
@@ -220,6 +222,12 @@ class Keeper:
         self._last = data
         if self._unchanged:
             self._unchanged, self._frozen, self._parts = 0, _NOTHING, None
+
+    def _follow(self, store: DurableStore) -> None:
+        """The database is gone, or another one is in its place: what is kept is written there, changed or not."""
+        how = store.open_again()
+        self._warn(f"the database {store.path} was {how} while this server kept its state in it: it is written again")
+        self._last, self._frozen, self._parts, self._unchanged = None, _NOTHING, None, 0
 
     def _is_known(self, state: Any) -> bool:
         """Whether `state` is the one that is kept, without encoding it."""

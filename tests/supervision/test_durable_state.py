@@ -1,9 +1,11 @@
 """States that outlive the node: found by the next run, kept at a normal end, and never silently fresh."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +90,17 @@ STARTS = {
     "class": "class Mine(Keeper):\n    durable = True\nMine.start_link(0, name='k')",
     "elsewhere": "from tests.supervision.keepers import Disks\nDisks.start_link()",
 }
+
+
+def warned(caplog, *words):
+    """Whether one warning in the log has all these words; it may still be on its way."""
+    deadline = time.monotonic() + 5
+    while not any(all(word in message for word in words) for message in caplog.messages):
+        if time.monotonic() > deadline:
+            return False
+        with contextlib.suppress(TimeoutError):
+            process.receive("nothing", 0.01)
+    return True
 
 
 @pytest.fixture
@@ -272,6 +285,23 @@ class TestWhatIsWrong:
 
         with Keeper.start_link(0, name="k", durable=path) as again:
             assert GenServer.call(again, "get") == 1
+
+    @pytest.mark.parametrize("replaced", [False, True])
+    @pytest.mark.parametrize("changes", [False, True])
+    def test_the_database_goes_while_it_is_used(self, me, tmp_path, path, caplog, replaced, changes):
+        """The next callback finds out, changed or not: the state is written again, and a warning says so."""
+        with Keeper.start_link(0, name="k", durable=path) as server:
+            for _ in range(4):
+                GenServer.call(server, put("kept"))
+            if replaced:
+                durable.DurableStore(str(tmp_path / "other.db"), "n", "key", "c", "p").close()
+                os.rename(tmp_path / "other.db", path)
+            else:
+                os.unlink(path)
+            GenServer.call(server, put("new") if changes else put("kept"))
+        assert warned(caplog, "replaced" if replaced else "removed", "while this server kept its state in it")
+        with Keeper.start_link(0, name="k", durable=path) as server:
+            assert GenServer.call(server, "get") == ("new" if changes else "kept")
 
     def test_two_servers_of_one_key(self, me, path):
         """They would write over each other's state."""
