@@ -25,6 +25,7 @@ from otp_runtime.core.keep import Every
 from otp_runtime.core.snapshots import Slot, Streak, turn
 from otp_runtime.core.unchanged import is_frozen, is_same, parts_of
 from otp_runtime.errors import CodecError, DurableStateError, ExitWith, RuntimeBug
+from otp_runtime.host import box as boxes
 from otp_runtime.host import poller
 from otp_runtime.host.snapshot_file import Saved, SnapshotFile
 from otp_runtime.process import places
@@ -138,6 +139,7 @@ class Keeper:
         self._encode = self._encode_form if hasattr(server, "kept_form") else self._codec.encode
         self._file = SnapshotFile.open(places.file_of(context.place))
         self._write = self._file.write
+        self.loop.box.set_flag(boxes.KEEPS)
         self._file.phase = snapshots.UNUSED
         self._file.redact(_redacts(server))
         slots = self._file.slots()

@@ -38,6 +38,7 @@ _U16 = struct.Struct("<H")
 
 TRAP_EXIT, KILL_REQUESTED, SPOKEN, JUDGED, SUSPENDED, OVERFLOW, READY, SIGNALLED, HIBERNATING, THREADS = range(40, 50)
 TABLES, FINISHED = 50, 51
+KEEPS = 60
 SERVES, PLAIN = 1, 2
 """Values of READY: a behaviour, which answers system messages; a process that only runs a function."""
 

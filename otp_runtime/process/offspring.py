@@ -531,9 +531,9 @@ class Offspring:
         """Forget what a child kept that ended normally of its own accord; of any other, count how it fared with it."""
         place = self.place_of(child)
         if is_abnormal(reason) and not (child.told and reason == "killed"):
-            assert child.box is not None
-            server = child.box.name or child.box.label
-            recordings.set_aside(self.directory, place, server, child.id, child.died_at)
+            recordings.set_aside(self.directory, place, _name_of(child), child.id, child.died_at)
+        if child.box is not None and child.box.flag(boxes.KEEPS) and not os.path.exists(places.file_of(place)):
+            self.context.node.warn(f"{_name_of(child)}: what it kept is gone: somebody removed {places.file_of(place)}")
         if not (is_abnormal(reason) or child.told):
             if child.outcome is not None and child.outcome[0] == "ok":
                 places.forget(place)
@@ -656,6 +656,10 @@ class Offspring:
             self.directory.forget(oldest)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{self.directory.box(oldest)}.verdict")
+
+
+def _name_of(child: Child) -> str:
+    return repr(child.pid) if child.box is None else child.box.name or child.box.label
 
 
 def sweep_segments(context: Context, dead: int) -> None:

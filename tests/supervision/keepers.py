@@ -3,7 +3,7 @@
 import threading
 from dataclasses import dataclass
 
-from otp_runtime import GenServer, GenStateMachine, NoReply, Ok, Reply, Supervisor, process, statem
+from otp_runtime import GenServer, GenStateMachine, NoReply, Ok, Reply, Stop, Supervisor, process, statem
 
 
 class Keeper(GenServer):
@@ -78,6 +78,15 @@ class New(Keeper):
 
     def code_change(self, old_vsn, state, extra):
         return {"value": state, "from": old_vsn, "extra": extra}
+
+
+class Refusing(Keeper):
+    """Version 3: takes no state of an older one."""
+
+    vsn = 3
+
+    def code_change(self, old_vsn, state, extra):
+        return Stop("too old")
 
 
 class Secret(Keeper):

@@ -14,7 +14,7 @@ import pytest
 from otp_runtime import DurableStateError, GenServer, InitFailed, Reply, ServerDown, Supervisor, process
 from otp_runtime.host import durable
 from otp_runtime.testing import sigkill, wait_restarted
-from tests.supervision.keepers import Keeper, put
+from tests.supervision.keepers import Keeper, New, Old, Refusing, put
 
 ROOT = Path(__file__).parents[2]
 
@@ -231,6 +231,18 @@ class TestInOneNode:
             GenServer.call(server, put({"f": print_nothing.__get__(1)}))
 
         assert caught.value.reason == ("bad_state", 'state["f"]')
+
+    def test_of_an_older_version_of_the_class(self, me, path):
+        """It goes through `code_change`; one that refuses fails the start, and the state stays for the next one."""
+        with Old.start_link(7, name="k", durable=path) as server:
+            GenServer.call(server, put(8))
+        with pytest.raises(InitFailed, match="too old"):
+            Refusing.start_link(0, name="k", durable=path)
+        with New.start_link({}, name="k", durable=path) as server:
+            assert GenServer.call(server, "get") == {"value": 8, "from": 1, "extra": None}
+            GenServer.call(server, put({"new": 1}))
+        with New.start_link({}, name="k", durable=path) as server:
+            assert GenServer.call(server, "get") == {"new": 1}
 
     def test_a_relative_path_is_the_callers(self, me, tmp_path, monkeypatch):
         """The new process may work elsewhere."""
