@@ -43,6 +43,7 @@ CREATE TABLE IF NOT EXISTS holder (
     node TEXT NOT NULL, key TEXT NOT NULL, boot TEXT NOT NULL, os_pid INTEGER NOT NULL, start INTEGER NOT NULL,
     process TEXT NOT NULL, PRIMARY KEY (node, key));
 """
+_INSERT = "INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class Row(NamedTuple):
@@ -78,6 +79,7 @@ class DurableStore:
         self._class_name = class_name
         self._process = process
         self._inodes: dict[str, tuple[int, int] | None] = {}
+        self._is_strange = False
         with _named_errors(path):
             self._connection = self._open()
 
@@ -98,12 +100,14 @@ class DurableStore:
     def open_again(self) -> str:
         """Go on in the file that is there now, made if there is none; say what became of the old one.
 
-        What the old one held must be written again. Raises `DurableStateError`.
+        What the old one held must be written again; the first `write` replaces all that the new one has of this
+        server, whose generations are of another history. Raises `DurableStateError`.
         """
         how = "replaced" if os.path.exists(self.path) else "removed"
         abandoned.append(self._connection)
         with _named_errors(self.path):
             self._connection = self._open()
+        self._is_strange = True
         return how
 
     def _hold(self, process: str) -> None:
@@ -151,7 +155,14 @@ class DurableStore:
         checksum = zlib.crc32(saved.body, zlib.crc32(saved.vsn))
         row = (*self._key, slot, *saved, checksum, self._class_name, time.time())
         with _named_errors(self.path):
-            self._connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            if not self._is_strange:
+                self._connection.execute(_INSERT, row)
+                return
+            with self._connection:
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._connection.execute("DELETE FROM state WHERE node = ? AND key = ?", self._key)
+                self._connection.execute(_INSERT, row)
+            self._is_strange = False
 
     def close(self) -> None:
         """Close the database; what is kept stays."""

@@ -173,6 +173,19 @@ class TestMoved:
 
         assert {"counter", "other"} == {row.key for row in durable.rows_of(store.path)}
 
+    def test_replaced_by_one_that_knows_the_server(self, store, tmp_path):
+        """What it has is of another history, and must not win by a higher generation."""
+        other = open_store(str(tmp_path / "other.db"), process="a.1")
+        for at in range(3):
+            other.write(at, Saved(100 + at, 99 + at, b"v", b"other"))
+        other.close()
+        os.rename(tmp_path / "other.db", store.path)
+        store.open_again()
+        store.write(0, STATE)
+        store.write(1, Saved(2, 1, b"v", b"new"))
+
+        assert store.read() == {0: STATE, 1: Saved(2, 1, b"v", b"new")}
+
     def test_by_no_database(self, store):
         """It is said, and the file stays as it is."""
         with open(store.path + ".new", "w", encoding="ascii") as file:
