@@ -11,7 +11,7 @@ from otp_runtime.core import messages as wire
 from otp_runtime.errors import OtpError
 from otp_runtime.host.box import Box
 from otp_runtime.observe.tree import RESTARTS_MAX, describe_status, walk
-from otp_runtime.process import client, death, names
+from otp_runtime.process import client, death, names, recordings
 from otp_runtime.terms.pid import Pid
 
 if TYPE_CHECKING:
@@ -260,10 +260,13 @@ def why(options: argparse.Namespace) -> int:
         output.print_json([one.to_json() for one in shown] if options.all else shown[0].to_json())
         return DONE
     paint = output.Painter()
+    recorded = {about.id for _path, about in recordings.of_the_dead(directory)}
     for number, record in enumerate(shown):
         if number:
             print()
         _print_death(record, paint)
+        if record.id in recorded:
+            print(paint(f"  what led to it is recorded: otp replay {record.id}", "dim"))
     return DONE
 
 

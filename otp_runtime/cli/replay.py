@@ -90,7 +90,8 @@ def _run(options: argparse.Namespace, directory: NodeDirectory, path: str, here:
     }
     environment = {key: value for key, value in os.environ.items() if key != "OTP_NODE"}
     (here / "nodes").mkdir(mode=0o700)
-    environment["OTP_RUNTIME_DIR"] = str(here / "nodes")
+    # what a callback printed before it ended the process is seen
+    environment |= {"OTP_RUNTIME_DIR": str(here / "nodes"), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "otp_runtime.cli.replaying", json.dumps(orders)]
     known = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for what runs there
     try:

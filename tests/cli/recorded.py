@@ -5,7 +5,7 @@ import ctypes
 import os
 from typing import ClassVar
 
-from otp_runtime import GenServer, NoProcess, NoReply, Reply, Stop, Supervisor, process
+from otp_runtime import GenServer, NoProcess, NoReply, Reply, Stop, Supervisor, Task, process
 
 
 class Basket(GenServer):
@@ -47,6 +47,8 @@ class Basket(GenServer):
                     GenServer.reply(client, "no till")
                 process.send(client.pid, "hello")
                 return NoReply({**basket, "self": 0 if process.self() == client.pid else 1})
+            case "two tasks":
+                return Reply(Task.await_many([Task.async_(pow, number, 2) for number in (1, 2)]), basket)
             case "crash":
                 ctypes.string_at(0)
             case "leave":

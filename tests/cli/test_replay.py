@@ -164,6 +164,23 @@ class TestReplay:
         assert "cast '<a request>'" in text
         assert "'apple'" not in text
 
+    def test_tasks_run(self, shop):
+        """What a callback starts is a process of the replay's own node, and ends with it."""
+        shop.otp("call", "basket", "'two tasks'")
+        die(shop, "stop")
+        done = shop.otp("replay", "basket")
+
+        assert "Reply([1, 4])" in done.stdout
+        assert "reproduced: sold out" in done.stdout
+
+    def test_an_earlier_death(self, shop):
+        """By its pid, which `why` tells."""
+        die(shop, "stop")
+        (line,) = [line for line in shop.otp("why", "basket").stdout.splitlines() if "is recorded" in line]
+        die(shop, "('add', 'apple', 0)", "split")
+
+        assert "reproduced: sold out" in shop.otp(*line.partition("otp ")[2].split()).stdout
+
 
 class TestPdb:
     def test_post_mortem(self, shop):

@@ -198,6 +198,6 @@ def look(counter: Pid) -> None:
 
 def keep() -> None:
     """The options of what is kept are typed."""
-    Kept.start(1, restore="previous", durable="a.db", commit=Every(3), max_state_crashes=2)
+    Kept.start(1, restore="previous", durable="a.db", commit=Every(3), max_state_crashes=2, record=True)
     Agent.start_link(dict, restore="last_good", commit="manual")
     Supervisor.start_link([Kept.child_spec(1, commit=Every(seconds=0.5))], strategy="one_for_one")
