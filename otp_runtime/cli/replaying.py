@@ -24,6 +24,7 @@ from otp_runtime.behaviours.keeping import at_once
 from otp_runtime.behaviours.returns import MISSING, Ignore, NoReply, RaiseInCaller, Reply, Stop
 from otp_runtime.behaviours.server_loop import _is_async, _shown
 from otp_runtime.core import messages as wire
+from otp_runtime.core.statem import Woke
 from otp_runtime.errors import CodecError
 from otp_runtime.host import poller, recording_file
 from otp_runtime.host.recording_file import CONTINUE, LOST, OPAQUE
@@ -101,7 +102,7 @@ class Replay:
             os.chdir(self._about.directory)
         self._cls = self._read(sealed_cls, "its class cannot be loaded here")
         self._server = getattr(self._cls, "_hosted_server", self._cls)()
-        if hasattr(self._server, "user"):
+        if hasattr(self._cls, "_hosted_server"):
             # a state machine compares the times of its time-outs with the clock
             poller.now = lambda: time.monotonic() - self._late
         self._state = self._read(base, "its state cannot be read here")
@@ -154,6 +155,8 @@ class Replay:
         envelope = self._read(entry.data, "the next message cannot be read here")
         kind, message = envelope[0], envelope[-1]
         text = f"{_KINDS.get(kind, 'info')} {self._look_at_message(message)}"
+        if type(message) is Woke:
+            text = "a time-out is due"
         if kind == wire.CALL:
             caller = Pid(self._about.node, envelope[1], self._about.incarnation)
             client: Client[Any] = Client(caller, envelope[2])

@@ -5,7 +5,7 @@ import ctypes
 import os
 from typing import ClassVar
 
-from otp_runtime import GenServer, NoProcess, NoReply, Reply, Stop, Supervisor, Task, process
+from otp_runtime import GenServer, GenStateMachine, NoProcess, NoReply, Reply, Stop, Supervisor, Task, process, statem
 
 
 class Basket(GenServer):
@@ -72,7 +72,29 @@ class Secret(Basket):
         return {**status, "state": "<a basket>", "message": "<a request>"}
 
 
+class Clock(GenStateMachine):
+    """Counts its own time-outs."""
+
+    options: ClassVar = {"record": True}
+
+    def init(self, arg):
+        return statem.Ok("running", 0, [self.tick()])
+
+    @staticmethod
+    def tick():
+        return statem.Timeout("t", 0.05, "tick")
+
+    def handle_event(self, event, content, state, ticks):
+        match event, content:
+            case ("timeout", "t"), "tick":
+                return statem.KeepState(ticks + 1, [self.tick()])
+            case statem.Call(client), "ticks":
+                return statem.KeepState(ticks, [statem.Reply(client, ticks)])
+        raise ValueError(content)
+
+
 children = [
+    Clock.child_spec(name="clock"),
     Basket.child_spec(name="basket"),
     AsyncBasket.child_spec(name="async"),
     Secret.child_spec(name="secret"),

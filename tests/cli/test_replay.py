@@ -26,7 +26,7 @@ def die(shop, *requests, name="basket"):
     known = shop.json("why", name)
     for request in requests:
         shop.otp("cast", name, request)
-    shop.otp("call", name, "sum")  # it is back
+    shop.otp("call", name, "ticks" if name == "clock" else "sum")  # it is back
     assert shop.json("why", name) != known
 
 
@@ -110,6 +110,18 @@ class TestReplay:
         die(shop, "('add', 'apple', 0)", "split", name="async")
 
         assert f"reproduced: {FLAT}" in shop.otp("replay", "async").stdout
+
+    def test_of_a_state_machine(self, shop):
+        """Its time-outs are due when they were, not all at once."""
+        ticks = int(shop.otp("call", "clock", "ticks").stdout)
+        while (now := int(shop.otp("call", "clock", "ticks").stdout)) == ticks:
+            pass
+        die(shop, "stop", name="clock")
+        text = shop.otp("replay", "clock").stdout
+
+        assert "a time-out is due\n      NoReply; state as before\n" in text
+        assert f"state ('running', {now})\n" in text
+        assert "reproduced: exception ValueError: stop" in text
 
     def test_nothing_reaches_the_node(self, shop):
         """Names are of nobody, pids are of nobody: the replay has a node of its own, and its own pid."""

@@ -209,6 +209,7 @@ class TestMoved:
 
         assert {"counter": 3, "other": 4} == {row.key: row.generation for row in durable.rows_of(path)}
 
+    @pytest.mark.slow
     def test_between_two_runs(self, path):
         """What SQLite left beside a database that is gone is not read into the next one."""
         program = (

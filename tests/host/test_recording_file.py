@@ -155,6 +155,7 @@ class TestRead:
             recording_file.read(file.path)
 
 
+@pytest.mark.slow
 class TestSigkill:
     def test_whole_entries_at_any_instant(self, path):
         """Numbered entries after a numbered base: none is missing, none is of another round."""

@@ -125,6 +125,7 @@ class TestReceived:
         assert len(base) + len(received) == 41
         assert (0 < len(base) < 40, ("cast", "boom")) == (True, received[-1])
 
+    @pytest.mark.slow
     def test_one_that_is_too_large(self, recorded):
         """It is said that it is missing; the server is not disturbed."""
         GenServer.cast("recorded", "x" * 17_000_000)
@@ -220,6 +221,7 @@ class TestBegins:
 
         assert last() == ("recorded", ["new"], [("cast", "boom")])
 
+    @pytest.mark.slow
     def test_after_an_upgrade(self, me):
         """With the state that was handed over."""
         with supervise(Versioned.child_spec(name="recorded")):
@@ -311,6 +313,7 @@ class TestOption:
             GenEvent.child_spec(record=True)
 
 
+@pytest.mark.slow
 class TestRandomKills:
     def test_the_recording_leads_to_what_was_seen(self, me):
         """Killed under load, again and again: base and entries are a run of numbers without a gap."""
