@@ -102,6 +102,8 @@ class KeptStream(io.TextIOBase):
 
     def flush(self) -> None:
         """Write what is not written yet."""
+        if not self._pending:
+            return
         pieces: list[str] = []
         with contextlib.suppress(IndexError):
             while True:
