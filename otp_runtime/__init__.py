@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # the same names once more, where type checkers look for them
     from .core.backoff import Backoff
     from .core.child_spec import ChildSpec
     from .core.keep import Every
+    from .core.limits import Limits
     from .core.patterns import Bind
     from .core.tasks import TaskDone, TaskExit
     from .errors import (
@@ -113,6 +114,7 @@ __all__ = [
     "HandlerFailed",
     "Ignore",
     "InitFailed",
+    "Limits",
     "MailboxFull",
     "MaxChildren",
     "NoHandler",
@@ -212,6 +214,7 @@ _HOMES = {
     "HandlerFailed": "errors",
     "Ignore": "behaviours.returns",
     "InitFailed": "errors",
+    "Limits": "core.limits",
     "MailboxFull": "errors",
     "MaxChildren": "errors",
     "NoHandler": "errors",

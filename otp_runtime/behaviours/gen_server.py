@@ -11,6 +11,7 @@ from otp_runtime.behaviours import gen, server_loop
 from otp_runtime.behaviours.overridable import overridable
 from otp_runtime.core import keep
 from otp_runtime.core.child_spec import ChildSpec, is_seconds
+from otp_runtime.core.limits import Limits, check_limits
 from otp_runtime.core.names import check_name
 from otp_runtime.errors import BadChildSpec
 from otp_runtime.process import boot, ending, starting
@@ -68,8 +69,19 @@ RESERVED = frozenset(
         "commit",
     ]
 )
-OPTIONS = ("overflow", *keep.OPTIONS)
-_SETTINGS = ("restart", "shutdown", "backoff", "options", "trap_exit", "restore", "durable", "max_state_crashes", "vsn")
+OPTIONS = ("overflow", "limits", *keep.OPTIONS)
+_SETTINGS = (
+    "restart",
+    "shutdown",
+    "backoff",
+    "options",
+    "trap_exit",
+    "restore",
+    "durable",
+    "max_state_crashes",
+    "limits",
+    "vsn",
+)
 
 
 class Options(TypedDict, total=False):
@@ -81,6 +93,7 @@ class Options(TypedDict, total=False):
     commit: keep.Commit
     max_state_crashes: int
     record: bool
+    limits: Limits | None
 
 
 class SpecOptions(Options, total=False):
@@ -120,6 +133,8 @@ class GenServer(Generic[S]):
     """What a successor starts with: "last_good", "previous" or "fresh" (None: "last_good" where `durable` is set)."""
     durable: ClassVar[bool | str | os.PathLike[str] | None] = None
     max_state_crashes: ClassVar[int] = keep.DEFAULT_STATE_CRASHES
+    limits: ClassVar[Limits | None] = None
+    """What the server and its subprocesses may use: see `Limits`."""
     vsn: ClassVar[Any] = None
     """The version of the class: a state that another version kept goes through `code_change`. OTP: -vsn."""
 
@@ -154,7 +169,8 @@ class GenServer(Generic[S]):
         before `init` runs. `timeout`: seconds that `init` may take (default None: for ever); then it is killed.
         `overflow`: what a sender meets whose message finds no room ("block", "drop_newest", "error"). `restore`,
         `durable`, `commit`, `max_state_crashes`: what of the state outlives a crash; `record`: whether what leads to a
-        crash can be replayed; see the guide.
+        crash can be replayed; see the guide. `limits`: what it may use, as `Limits(rss_soft="300MB")` (default None:
+        as much as there is).
         Gives the pid; None when `init` returned `Ignore()`. Raises `AlreadyStarted(pid)` when the name is taken,
         `InitFailed(reason)`, `StartTimeout`, `DurableStateError`, `NoNode`; no process is left then.
         OTP: gen_server:start/3.
@@ -433,6 +449,8 @@ def _settings(cls: Any, options: dict[str, Any]) -> dict[str, Any]:
             settings["durable"] = cls.durable
         if cls.max_state_crashes != keep.DEFAULT_STATE_CRASHES:
             settings["max_state_crashes"] = cls.max_state_crashes
+        if cls.limits is not None:
+            settings["limits"] = cls.limits
     settings |= cls.options
     settings |= options
     check_options(settings)
@@ -455,6 +473,7 @@ def check_options(options: dict[str, Any]) -> None:
         if key not in OPTIONS:
             raise BadChildSpec(key, value, f"one of the options {', '.join(OPTIONS)}")
     keep.check_keep(options)
+    check_limits(options)
     overflow = options.get("overflow", "block")
     if overflow not in {"block", "drop_newest", "error"}:
         raise BadChildSpec("overflow", overflow, "'block', 'drop_newest' or 'error'")

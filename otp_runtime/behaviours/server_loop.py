@@ -22,6 +22,7 @@ from otp_runtime.behaviours.gen import send_reply
 from otp_runtime.behaviours.returns import MISSING, Ignore, NoReply, Ok, RaiseInCaller, Reply, Stop
 from otp_runtime.core import messages as wire
 from otp_runtime.core.keep import keep_of
+from otp_runtime.core.limits import bounds_of
 from otp_runtime.errors import CodecError
 from otp_runtime.host import box as boxes
 from otp_runtime.host import pipe, poller
@@ -503,6 +504,8 @@ def _run_server(context: Context, boot: Boot, cls: type, arg: Any, name: Any, op
     context.box.label = label_of(cls)
     overflow = options.get("overflow", "block")
     context.box.set_flag(boxes.OVERFLOW, boxes.OVERFLOW_POLICIES.index(overflow))
+    if (bounds := bounds_of(options)) is not None:
+        context.box.limits = bounds
     # a state machine, an event manager: an object of the library's between the loop and the user's class
     server = getattr(cls, "_hosted_server", cls)()
     loop: ServerLoop

@@ -86,7 +86,7 @@ def check_system() -> None:
 
 def start_time(pid: int) -> int | None:
     """Give the start time of `pid` in clock ticks after boot; None when there is no such process."""
-    fields = _stat_fields(pid)
+    fields = stat_fields(pid)
     return None if fields is None else int(fields[19])
 
 
@@ -98,7 +98,7 @@ def own_process() -> OsProcess:
 
 def zombie_status(pid: int) -> int | None:
     """Give the wait status of a zombie (field 52 of its stat, readable by the same user), else None."""
-    fields = _stat_fields(pid)
+    fields = stat_fields(pid)
     if fields is None or fields[0] not in {"Z", "X"}:
         return None
     return int(fields[49])
@@ -106,11 +106,12 @@ def zombie_status(pid: int) -> int | None:
 
 def is_stopped(pid: int) -> bool:
     """Say whether `pid` is stopped by a signal or a tracer."""
-    fields = _stat_fields(pid)
+    fields = stat_fields(pid)
     return fields is not None and fields[0] in {"T", "t"}
 
 
-def _stat_fields(pid: int) -> list[str] | None:
+def stat_fields(pid: int) -> list[str] | None:
+    """Give the fields of `/proc/PID/stat` from the third on, the state; None when there is no such process."""
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -166,7 +167,7 @@ def _children_by_scan(pid: int) -> list[int]:
     found = []
     for entry in os.listdir("/proc"):
         if entry.isdigit():
-            fields = _stat_fields(int(entry))
+            fields = stat_fields(int(entry))
             if fields is not None and int(fields[1]) == pid:
                 found.append(int(entry))
     return found
@@ -177,7 +178,7 @@ def descendants_of(pid: int) -> list[int]:
     by_parent: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
-            fields = _stat_fields(int(entry))
+            fields = stat_fields(int(entry))
             if fields is not None:
                 by_parent.setdefault(int(fields[1]), []).append(int(entry))
     found: list[int] = []
@@ -213,31 +214,9 @@ def set_title(title: str) -> None:
         file.write(title.encode(errors="replace")[:15])
 
 
-def own_oom_score(adjust: int) -> None:
-    """Make the kernel's OOM killer take this process earlier; best effort."""
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-        file.write(str(adjust))
-
-
-def oom_kills() -> int:
-    """Count the OOM kills in this process's memory cgroup so far; 0 where the kernel does not tell."""
-    for path in _oom_files():
-        with contextlib.suppress(OSError):
-            for line in Path(path).read_text(encoding="ascii").splitlines():
-                key, _, value = line.partition(" ")
-                if key == "oom_kill":
-                    return int(value)
-    return 0
-
-
-@functools.cache
-def _oom_files() -> tuple[str, ...]:
-    paths = []
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
-            number, controllers, path = line.split(":", 2)
-            if number == "0":
-                paths.append(f"/sys/fs/cgroup{path}/memory.events")
-            elif "memory" in controllers.split(","):
-                paths.append(f"/sys/fs/cgroup/memory{path}/memory.oom_control")
-    return tuple(paths)
+def raise_own_oom_score(by: int) -> None:
+    """Make the kernel's OOM killer take this process earlier than its parent; best effort."""
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/oom_score_adj", "r+", encoding="ascii") as file:
+        score = min(int(file.read()) + by, 1000)
+        file.seek(0)
+        file.write(str(score))

@@ -19,6 +19,7 @@ import contextlib
 import os
 import stat
 import struct
+import sys
 from typing import Any, Final
 
 MAGIC: Final = 0xC1
@@ -38,6 +39,25 @@ pack_header = _HEADER.pack
 _unpack_header = _HEADER.unpack_from
 _unpack_length = struct.Struct("<xxH").unpack_from
 WHOLE_HEAD = bytes([MAGIC, WHOLE])
+
+
+def waiting_bytes(path: str) -> int:
+    """Count the bytes that lie unread in a FIFO, frames' heads included; 0 when nobody reads it."""
+    import fcntl
+    import termios
+
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        count = bytearray(4)
+        fcntl.ioctl(fd, termios.FIONREAD, count)
+        return int.from_bytes(count, sys.byteorder)
+    except OSError:
+        return 0
+    finally:
+        os.close(fd)
 
 
 def whole(payload: bytes) -> bytes:

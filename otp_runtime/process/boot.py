@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 LENGTH = struct.Struct("<I")
 SHOWN_MAX = 20_000
+OOM_SCORE = 500
+"""How much sooner than a supervisor a server is taken by the kernel's OOM killer (of 1000)."""
+
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STANDARD_LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 
@@ -207,7 +210,7 @@ def take_over(node: NodeHandle, job: Job, box: Box, reaper: kernel.OsProcess, ke
     # a supervisor logs nothing itself, but its children log what the program wants to see
     logging.getLogger().setLevel(job.log_level)
     if job.mode != "supervisor":
-        kernel.own_oom_score(500)
+        kernel.raise_own_oom_score(OOM_SCORE)
         report_as(node, job, box.identity.id)
     if not kernel.die_with_parent(reaper):
         os._exit(1)

@@ -17,7 +17,7 @@ from otp_runtime.host.box import Box
 from otp_runtime.process import current, reports, stderr
 from otp_runtime.terms.codec import Codec
 from otp_runtime.terms.pid import Global, Pid, Via
-from otp_runtime.terms.reason import Crash, Exited, Signalled, describe, is_abnormal
+from otp_runtime.terms.reason import Crash, Exited, Signalled, amount, describe, is_abnormal
 
 if TYPE_CHECKING:
     from otp_runtime.host.directory import NodeDirectory
@@ -45,6 +45,11 @@ class Death:
     that, `because` is whose end it was. `restart`: `{"n", "of", "seconds"}`: it is restart n of the `of` that its
     supervisor survives in `seconds`; `backoff`: how long it waits before. `explanation`: what the reason means.
     `notes`: what stands in the way of knowing more.
+
+    `samples` are those of the last 60 s that its OS parent took, at most one a second and only while it worked, oldest
+    first: `t` seconds since the epoch, `rss` bytes resident, `cpu` the share of one core that it used since the sample
+    before (1.0 is a whole core), both with its subprocesses, and `mailbox` bytes that waited to be handled. `evidence`
+    says what speaks for it that the kernel ended it: the count of its cgroup's OOM kills, a limit of its CPU time.
     """
 
     server: str
@@ -74,6 +79,7 @@ class Death:
     started_at: float = 0.0
     died_at: float = 0.0
     context: str = "child_terminated"
+    evidence: str | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -117,6 +123,8 @@ def make_record(directory: NodeDirectory, child: Child, reason: Any, facts: dict
         state=words.get("state"),
         python_traceback=words.get("traceback") or (reason.traceback if isinstance(reason, Crash) else None),
         native_stack=_native_stack(directory, child.id) if isinstance(reason, Signalled) else None,
+        samples=words.get("samples", []),
+        evidence=words.get("evidence"),
         subprocesses=words.get("subprocesses", []),
         open_files=words.get("open_files", []),
         open_files_at=words.get("open_files_at"),
@@ -356,6 +364,8 @@ def text_of(record: Death, *, full: bool = False) -> str:
     for label, text in (
         ("last message", record.message_in_hand),
         ("state", record.state),
+        ("evidence", record.evidence),
+        ("last minute", describe_samples(record.samples)),
         ("traceback", record.python_traceback),
         ("native stack", record.native_stack),
         *(_more(record) if full else ()),
@@ -407,6 +417,19 @@ def _more(record: Death) -> tuple[tuple[str, str | None], ...]:
 def _listed(names: list[str]) -> str:
     shown = ", ".join(names[:SIBLINGS_MAX])
     return shown if len(names) <= SIBLINGS_MAX else f"{shown} and {len(names) - SIBLINGS_MAX} more"
+
+
+def describe_samples(samples: list[dict[str, Any]]) -> str | None:
+    """Say the samples of a last minute in one line; None of none."""
+    if not samples:
+        return None
+    first, last = samples[0], samples[-1]
+    most = max(samples, key=lambda one: one["rss"])
+    return (
+        f"{len(samples)} samples in {last['t'] - first['t']:.0f} s, rss {amount('rss', first['rss'])} -> "
+        f"{amount('rss', last['rss'])} (most {amount('rss', most['rss'])}), cpu {last['cpu']:.0%} of a core, "
+        f"mailbox {last['mailbox']} bytes"
+    )
 
 
 def note_giving_up(directory: NodeDirectory, record: Death) -> None:

@@ -29,6 +29,7 @@ from otp_runtime.process.context import reason_of_status
 from otp_runtime.process.handle import LAUNCHER_ID
 from otp_runtime.process.looks import Looks
 from otp_runtime.process.nursery import Nursery
+from otp_runtime.process.vitals import Vitals
 from otp_runtime.terms.reason import Crash, Signalled, is_abnormal
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class Offspring:
         self._on_death = on_death
         self._kept: list[int] = []
         self.orphan_seconds = ORPHAN_SECONDS
-        self._oom_kills = kernel.oom_kills()
+        self.vitals = Vitals(self)
         self._reaped: list[Child] = []
         self.handovers: dict[int, Handover] = {}
         self.nursery = Nursery(self)
@@ -173,6 +174,7 @@ class Offspring:
             box.label = job.label
             child = Child(process_id, context.pid_of(process_id), job, box)
             self.directory.make_mailbox(process_id)
+            self.vitals.begin(child)
             if job.mode != "supervisor" and self.nursery.is_used:
                 return self._bear(child, job)
             pipe = os.pipe()
@@ -183,6 +185,7 @@ class Offspring:
                     with contextlib.suppress(OSError):
                         os.close(fd)
             self.directory.forget(process_id)
+            self.vitals.forget(process_id)
             return Crash("OSError", f"cannot start {job.label}: {error}", "")
 
     def _fork(self, child: Child, job: Job, box: Box, pipe: tuple[int, int]) -> Child:
@@ -266,6 +269,7 @@ class Offspring:
         if child.outcome is not None and child.outcome[0] == "ok":
             self.looks.begin(child)
             self.close_boot_pipe(child)
+            self.vitals.started(child)
             self._on_word(child, child.outcome)
             child.rest()
 
@@ -388,10 +392,22 @@ class Offspring:
         if child.pidfd >= 0:
             kernel.send_signal(child.pidfd, signal.SIGKILL)
 
+    def execute(self, child: Child, reason: Any) -> bool:
+        """End a child untrappably for a reason of this process's own; say whether that is what it will have died of.
+
+        Not when it has been sent something that ends it already.
+        """
+        if child.doom is not None or child.pidfd < 0 or child.box is None or child.box.flag(boxes.KILL_REQUESTED):
+            return False
+        child.words["sentence"] = reason
+        self._abort_handover(child.id, reason)
+        return kernel.send_signal(child.pidfd, signal.SIGKILL)
+
     # -- death ----------------------------------------------------------------------------------------------
 
     def _reap(self, child: Child) -> None:
         self.context.poller.forget(child.pidfd)
+        self.vitals.dying(child)
         try:
             _pid, child.status, child.rusage = os.wait4(child.os_process.pid, 0)
         except ChildProcessError:
@@ -489,6 +505,7 @@ class Offspring:
     def _bury(self, child: Child) -> None:
         """All that the dead left is gone: let the owner decide, free its names, judge."""
         self.children.pop(child.id, None)
+        self.vitals.forget(child.id)
         if child.box is None:
             self._bury_without_box(child)
             return
@@ -556,14 +573,15 @@ class Offspring:
         if spoken is not None:
             return spoken
         killed = bool(child.box.flag(boxes.KILL_REQUESTED))
-        by_kill = os.WIFSIGNALED(child.status) and os.WTERMSIG(child.status) == signal.SIGKILL
-        if child.doom is not None and by_kill and not killed:
-            return child.doom[0]
-        return reason_of_status(child.status, killed=killed, oom=by_kill and not killed and self._was_oom())
-
-    def _was_oom(self) -> bool:
-        before, self._oom_kills = self._oom_kills, kernel.oom_kills()
-        return self._oom_kills > before
+        signum = os.WTERMSIG(child.status) if os.WIFSIGNALED(child.status) else 0
+        by_kill = signum == signal.SIGKILL
+        if by_kill and not killed:
+            if "sentence" in child.words:
+                return child.words["sentence"]
+            if child.doom is not None:
+                return child.doom[0]
+        was_oom = signum != 0 and not killed and self.vitals.explain(child, signum)
+        return reason_of_status(child.status, killed=killed, oom=was_oom)
 
     def _last_words(self, child: Child) -> Any | None:
         assert child.box is not None

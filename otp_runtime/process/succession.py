@@ -80,6 +80,7 @@ class Succession:
         self.taken = True
         context, understudy = self.context, self._understudy
         context.box.label = understudy.box.label
+        context.box.limits = understudy.box.limits
         context.box.set_flag(boxes.OVERFLOW, understudy.box.flag(boxes.OVERFLOW))
         if understudy.box.flag(boxes.TABLES):
             context.box.set_flag(boxes.TABLES)

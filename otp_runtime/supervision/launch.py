@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from otp_runtime.behaviours import gen_server
 from otp_runtime.behaviours.returns import Ignore
+from otp_runtime.errors import BadChildSpec
 from otp_runtime.process import boot as booting
 from otp_runtime.process import starting
 from otp_runtime.process.current import current
 from otp_runtime.supervision import preload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from otp_runtime.core.child_spec import ChildSpec
 
@@ -44,6 +45,14 @@ def refuse_flags(cls: type, flags: dict[str, Any]) -> None:
     if flags:
         msg = f"{cls.__qualname__} has init(arg), which gives the flags: {', '.join(flags)} cannot be given here"
         raise TypeError(msg)
+
+
+def refuse_limits(cls: Any, flags: Mapping[str, Any]) -> None:
+    """Raise when a supervisor is to have limits: what it uses is what its children use, and they have their own."""
+    limits = flags.get("limits", getattr(cls, "limits", None))
+    if limits is not None:
+        allowed = f"nothing of {cls.__qualname__}, a supervisor runs no code of yours: give limits to its children"
+        raise BadChildSpec("limits", limits, allowed)
 
 
 def data_of(cls: type, flags: Any, children: tuple[ChildSpec, ...], name: Any, **more: Any) -> dict[str, Any]:
