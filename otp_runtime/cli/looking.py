@@ -13,6 +13,7 @@ from otp_runtime.host.box import Box
 from otp_runtime.observe.tree import RESTARTS_MAX, describe_status, walk
 from otp_runtime.process import client, death, names, recordings
 from otp_runtime.terms.pid import Pid
+from otp_runtime.terms.reason import amount
 
 if TYPE_CHECKING:
     import argparse
@@ -195,6 +196,7 @@ def _facts(view: NodeView, one: ProcessView, in_hand: str | None) -> list[tuple[
         ("kind", one.kind),
         ("OS pid", str(one.os_pid)),
         ("memory", output.size(one.rss_bytes)),
+        ("limits", ", ".join(f"{field} {amount(field, limit)}" for field, limit in one.limits.items())),
         ("started", f"{output.span(time.time() - one.started_at)} ago"),
         ("restarts", describe_restarts(one)),
         ("supervisor", f"{above.title} <{above.id}>" if above is not None and above.kind == "supervisor" else ""),

@@ -23,6 +23,7 @@ PR_SET_CHILD_SUBREAPER = 36
 F_SETSIG = 10
 F_SETOWN_EX = 15
 F_OWNER_TID = 0
+_PF_EXITING = 4
 
 LANE_SIGNAL = signal.SIGRTMIN + 5
 """Sent by the kernel to the owner of a control lane when something was written to it."""
@@ -102,6 +103,11 @@ def zombie_status(pid: int) -> int | None:
     if fields is None or fields[0] not in {"Z", "X"}:
         return None
     return int(fields[49])
+
+
+def is_ending(fields: list[str] | None) -> bool:
+    """Say of `stat_fields` whether the process is a zombie, on its way to be one (PF_EXITING), or not there."""
+    return fields is None or fields[0] in {"Z", "X"} or bool(int(fields[6]) & _PF_EXITING)
 
 
 def is_stopped(pid: int) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 FRESH_SECONDS = 1.0
 """A count younger than this may already hold the death that is being looked into: the one before it is the base."""
 
-ROUNDING_SECONDS = 0.1
+ROUNDED, ROUNDING_SECONDS = 0.85, 0.2
 _ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/unified")
 
 
@@ -48,13 +48,15 @@ class OomCounts:
 
     def refresh(self, now: float) -> None:
         """Count anew, for deaths to come."""
-        for path in self._counts:
+        for path in list(self._counts):
             self.note(path, now)
 
     def note(self, path: str, now: float) -> None:
         """Count the kills of one cgroup."""
         kills = _kills(path) if path else None
         if kills is None:
+            # a cgroup that is gone
+            self._counts.pop(path, None)
             return
         known = self._counts.get(path)
         if known is None:
@@ -132,12 +134,17 @@ _CPU_SIGNALS = (signal.SIGKILL, signal.SIGXCPU)
 
 
 def cpu_evidence(limits: tuple[float, float], used: float, signum: int) -> str | None:
-    """Say what speaks for it that the kernel ended a process for its CPU time; None when nothing does."""
-    which = "soft" if signum == signal.SIGXCPU else "hard"
-    limit = limits[which == "hard"]
-    if limit < 0 or used < limit - ROUNDING_SECONDS:
+    """Say what speaks for it that the kernel ended a process for its CPU time; None when nothing does.
+
+    Two clocks: the limit is checked against one that counts ticks, and under load they differ by some percent.
+    """
+    soft, hard = limits
+    if signum == signal.SIGXCPU:
+        # it comes of nothing else; the kernel has raised the soft limit by a second since
+        return f"RLIMIT_CPU: {used:.2f} s of CPU time used, the soft limit was {soft - 1:g} s"
+    if hard < 0 or used < hard * ROUNDED - ROUNDING_SECONDS:
         return None
-    return f"RLIMIT_CPU: {used:.2f} s of CPU time used, the {which} limit is {limit:g} s"
+    return f"RLIMIT_CPU: {used:.2f} s of CPU time used, the hard limit was {hard:g} s"
 
 
 __all__ = ["OomCounts", "counter_of", "cpu_evidence", "peek_cpu_limit"]

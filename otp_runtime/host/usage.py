@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from otp_runtime.host.kernel import stat_fields
+from otp_runtime.host.kernel import is_ending, stat_fields
 
 if TYPE_CHECKING:
     from otp_runtime.host.kernel import OsProcess
@@ -33,17 +33,17 @@ class Scan:
 
     __slots__ = ("_by_parent",)
 
-    def __init__(self) -> None:
-        """Read nothing yet."""
-        self._by_parent: dict[int, list[int]] | None = None
+    def __init__(self, *, by_lists: bool = True) -> None:
+        """Read nothing yet. `by_lists`: go by the kernel's lists of children where it keeps them."""
+        self._by_parent: dict[int, list[int]] | None = None if by_lists else _by_parent()
 
     def used_by(self, process: OsProcess, *, files: bool = False, descendants: bool = True) -> Used | None:
-        """Add up what a process and, if asked for, its descendants use; None when it is gone.
+        """Add up what a process and, if asked for, its descendants use; None when it is dead.
 
         The CPU time of those that ended is in it once somebody of the family has waited for them.
         """
         fields = stat_fields(process.pid)
-        if fields is None or int(fields[_START]) != process.start:
+        if fields is None or is_ending(fields) or int(fields[_START]) != process.start:
             return None
         found: list[int] = []
         rss, cpu, opened = 0, 0, 0

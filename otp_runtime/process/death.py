@@ -424,12 +424,12 @@ def describe_samples(samples: list[dict[str, Any]]) -> str | None:
     if not samples:
         return None
     first, last = samples[0], samples[-1]
-    most = max(samples, key=lambda one: one["rss"])
-    return (
-        f"{len(samples)} samples in {last['t'] - first['t']:.0f} s, rss {amount('rss', first['rss'])} -> "
-        f"{amount('rss', last['rss'])} (most {amount('rss', most['rss'])}), cpu {last['cpu']:.0%} of a core, "
-        f"mailbox {last['mailbox']} bytes"
-    )
+    load = f"cpu {last['cpu']:.0%} of a core, mailbox {last['mailbox']} bytes"
+    if first is last:
+        return f"rss {amount('rss', last['rss'])}, {load} (one sample)"
+    most = max(one["rss"] for one in samples)
+    rss = f"rss {amount('rss', first['rss'])} -> {amount('rss', last['rss'])} (most {amount('rss', most)})"
+    return f"{rss}, {load} ({len(samples)} samples in {last['t'] - first['t']:.0f} s)"
 
 
 def note_giving_up(directory: NodeDirectory, record: Death) -> None:

@@ -19,7 +19,7 @@ from otp_runtime import telemetry
 from otp_runtime.core import vitals as core
 from otp_runtime.core.limits import Bounds, Over, Usage, passed
 from otp_runtime.host import box as boxes
-from otp_runtime.host import oom, pipe, poller
+from otp_runtime.host import kernel, oom, pipe, poller
 from otp_runtime.host.usage import Scan
 from otp_runtime.terms.reason import amount
 
@@ -89,8 +89,8 @@ class Vitals:
     def started(self, child: Child) -> None:
         """The `init` of a child returned."""
         one = self._watched.get(child.id)
-        if one is not None and not self._ooms.tells_of_the_dead:
-            one.counter = self._ooms.of_child(child.os_process.pid, poller.now())
+        if one is not None:
+            self._note_counter(one, poller.now())
 
     def dying(self, child: Child) -> None:
         """A child is dead and not reaped: note what is gone with that."""
@@ -126,6 +126,16 @@ class Vitals:
         if evidence is not None:
             child.words["evidence"] = evidence
         return was_oom
+
+    def _note_counter(self, one: _Watched, now: float) -> None:
+        """Note what counts the OOM kills where a child is now: it may have moved."""
+        if self._ooms.tells_of_the_dead:
+            return
+        os_pid = one.child.os_process.pid
+        counter = self._ooms.of_child(os_pid, now)
+        if not kernel.is_ending(kernel.stat_fields(os_pid)):
+            # one that ends is in the root of all already
+            one.counter = counter
 
     # -- rounds ---------------------------------------------------------------------------------------------
 
@@ -193,8 +203,7 @@ class Vitals:
         one.kept.append((time.time(), usage.rss, round(share, 3), mailbox))
         while one.kept[0][0] < one.kept[-1][0] - KEPT_SECONDS:
             one.kept.popleft()
-        if one.counter and not self._ooms.tells_of_the_dead:
-            one.counter = self._ooms.of_child(one.child.os_process.pid, now)
+        self._note_counter(one, now)
 
     # -- limits ---------------------------------------------------------------------------------------------
 

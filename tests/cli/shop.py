@@ -3,7 +3,7 @@
 import signal
 from typing import ClassVar
 
-from otp_runtime import Application, GenServer, NoReply, Reply, Supervisor, application
+from otp_runtime import Application, GenServer, Limits, NoReply, Reply, Supervisor, application
 
 
 class Counter(GenServer):
@@ -87,7 +87,7 @@ class Library(Application):
     pass
 
 
-children = [Counter.child_spec(1, name="counter"), Polite.child_spec(2, name="polite")]
+children = [Counter.child_spec(1, name="counter"), Polite.child_spec(2, name="polite", limits=Limits(rss_hard="1GB"))]
 spec = Counter.child_spec(1, name="counter")
 durable = [Counter.child_spec(0, name="keeper", durable=True)]
 polite = [Polite.child_spec(number, name=f"polite{number}") for number in (1, 2, 3)]

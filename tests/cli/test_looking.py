@@ -66,6 +66,13 @@ class TestInspect:
         assert ["state", "2"] in [line.split() for line in done.stdout.splitlines()]
         assert ["traps", "exits", "yes"] in [line.split() for line in done.stdout.splitlines()]
 
+    def test_shows_the_limits(self, shop):
+        """Those that are set."""
+        done = shop.otp("inspect", "polite")
+
+        assert ["limits", "rss_hard", "1000.0", "MB"] in [line.split() for line in done.stdout.splitlines()]
+        assert [{}, {"rss_hard": 1_000_000_000}] == [find(shop, name)["limits"] for name in ("counter", "polite")]
+
     def test_json(self, shop):
         """What it said is under `said`."""
         facts = shop.json("inspect", "polite")
