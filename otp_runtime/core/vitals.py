@@ -12,15 +12,10 @@ the sooner again.
 >>> pulse, is_sampled = looked(begin(IDLY, 0.0), handled=7, is_busy=False, now=1.0)
 >>> is_sampled, pulse.due
 (True, 2.0)
->>> pulse, is_sampled = looked(sampled(pulse, Usage(9 << 20, 0.2), None, 1.0), handled=7, is_busy=False, now=2.0)
+>>> pulse = sampled(pulse, Usage(rss=9 << 20, cpu=0.2), None, now=1.0)
+>>> pulse, is_sampled = looked(pulse, handled=7, is_busy=False, now=2.0)
 >>> is_sampled, pulse.due
-(True, 4.0)
->>> pulse, is_sampled = looked(sampled(pulse, Usage(9 << 20, 0.2), None, 2.0), handled=7, is_busy=False, now=4.0)
->>> is_sampled, pulse.due
-(True, 8.0)
->>> pulse, is_sampled = looked(sampled(pulse, Usage(9 << 20, 0.2), None, 4.0), handled=7, is_busy=False, now=8.0)
->>> is_sampled, pulse.due
-(False, 12.0)
+(False, 4.0)
 """
 
 from __future__ import annotations
@@ -77,8 +72,7 @@ def looked(pulse: Pulse, *, handled: int, is_busy: bool, now: float) -> tuple[Pu
     pace = pulse.pace
     has_worked = is_busy or pulse.has_moved or handled != pulse.handled
     period = pace.fastest if has_worked else min(pulse.period * 2, pace.slowest)
-    # it is sampled once or twice more when the work is done: what that left behind counts too
-    is_sampled = has_worked or pulse.period < pace.slowest or now >= pulse.sampled_at + pace.idle_sample
+    is_sampled = has_worked or now >= pulse.sampled_at + pace.idle_sample
     return replace(pulse, handled=handled, period=period, due=_next(period, now)), is_sampled
 
 

@@ -172,6 +172,13 @@ def value(server, client, state):
     return Reply(state, state)
 
 
+def creep(server, client, state):
+    """Grow, and never come back."""
+    while True:
+        server.hoard.append(waste(5 * MB))
+        time.sleep(0.01)
+
+
 def eat(server, state):
     """As a cast: use memory until the kernel says stop."""
     while True:

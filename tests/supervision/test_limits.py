@@ -34,6 +34,7 @@ from tests.supervision.spenders import (
     Spender,
     SpendingMachine,
     burn,
+    creep,
     employ,
     keep,
     leak,
@@ -316,6 +317,17 @@ class TestHard:
             supervise(GreedyInit.child_spec(20 * MB, name="greedy", limits=Limits(rss_hard="150MB")), max_restarts=0)
 
         assert caught.value.reason[1][2][:2] == ("limit", "rss_hard")
+
+    def test_in_the_middle_of_a_recycle(self, me):
+        """A callback that never ends is waited for by the recycle, not by the hard limit; no process is left."""
+        limits = Limits(rss_soft="100MB", rss_hard="300MB")
+        with supervise(Spender.child_spec((me, 0), name="spender", limits=limits)):
+            old = process.whereis("spender")
+            reason = self.dies(creep)
+            new = wait_restarted("spender", after=old)
+            members = psutil.Process(new.os_pid).parent().children()
+
+            assert (reason[:2], [new.os_pid]) == (("limit", "rss_hard"), [member.pid for member in members])
 
     def test_it_counts_against_the_intensity(self):
         """As every abnormal end."""
