@@ -58,6 +58,9 @@ class Pulse:
     sampled_at: float = -math.inf
     rss: int = 0
     cpu: float = 0.0
+    was_busy: bool = False
+    """Whether a callback ran, which has been counted and may since have done more."""
+
     has_moved: bool = False
     """Whether the last sample told of work that the box does not count: of a thread, of a subprocess."""
 
@@ -70,10 +73,10 @@ def begin(pace: Pace, now: float) -> Pulse:
 def looked(pulse: Pulse, *, handled: int, is_busy: bool, now: float) -> tuple[Pulse, bool]:
     """Decide after a look: when the next one is due, and whether a sample is taken now."""
     pace = pulse.pace
-    has_worked = is_busy or pulse.has_moved or handled != pulse.handled
+    has_worked = is_busy or pulse.was_busy or pulse.has_moved or handled != pulse.handled
     period = pace.fastest if has_worked else min(pulse.period * 2, pace.slowest)
     is_sampled = has_worked or now >= pulse.sampled_at + pace.idle_sample
-    return replace(pulse, handled=handled, period=period, due=_next(period, now)), is_sampled
+    return replace(pulse, handled=handled, was_busy=is_busy, period=period, due=_next(period, now)), is_sampled
 
 
 def sampled(pulse: Pulse, usage: Usage, bounds: Bounds | None, now: float) -> Pulse:

@@ -56,6 +56,15 @@ class TestLooked:
 
         assert (is_sampled, pulse.due) == (True, 3.0)
 
+    def test_the_end_of_a_callback(self):
+        """What it did after the last look is seen at the next one."""
+        pulse, _is_sampled = looked(begin(IDLY, 0.0), handled=1, is_busy=True, now=1.0)
+        pulse, is_sampled = looked(sampled(pulse, Usage(0, 0.0), None, 1.0), handled=1, is_busy=False, now=2.0)
+        assert is_sampled
+        _pulse, is_sampled = looked(sampled(pulse, Usage(0, 0.0), None, 2.0), handled=1, is_busy=False, now=3.0)
+
+        assert not is_sampled
+
     def test_work_after_a_long_rest(self):
         """It is seen within the longest pause."""
         _looks, samples = live(IDLY, 130.0, handled=lambda now: 0 if now < 121.0 else int(now))
