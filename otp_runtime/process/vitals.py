@@ -237,7 +237,9 @@ class Vitals:
 
     def _recycled(self, one: _Watched, bounds: Bounds, before: Usage, begun: float, refusal: tuple[Any] | None) -> None:
         now = poller.now()
-        if refusal is not None and (one.child.told or refusal[0] in ("noproc", "upgrading", "not_a_server")):
+        child = one.child
+        is_ending = child.told or child.doom is not None or "sentence" in child.words
+        if refusal is not None and (is_ending or refusal[0] in ("noproc", "upgrading", "not_a_server")):
             # it is stopped or dies, it is being handed over by somebody else, or it is in `init`
             one.recycling = dataclasses.replace(one.recycling, is_under_way=False, not_before=now + AGAIN_SECONDS)
             return

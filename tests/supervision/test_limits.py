@@ -318,8 +318,11 @@ class TestHard:
 
         assert caught.value.reason[1][2][:2] == ("limit", "rss_hard")
 
-    def test_in_the_middle_of_a_recycle(self, me):
-        """A callback that never ends is waited for by the recycle, not by the hard limit; no process is left."""
+    def test_in_the_middle_of_a_recycle(self, me, reports):
+        """A callback that never ends is waited for by the recycle, not by the hard limit; no process is left.
+
+        Nor is there word of a recycle that failed.
+        """
         limits = Limits(rss_soft="100MB", rss_hard="300MB")
         with supervise(Spender.child_spec((me, 0), name="spender", limits=limits)):
             old = process.whereis("spender")
@@ -328,6 +331,7 @@ class TestHard:
             members = psutil.Process(new.os_pid).parent().children()
 
             assert (reason[:2], [new.os_pid]) == (("limit", "rss_hard"), [member.pid for member in members])
+        assert reports.empty()
 
     def test_it_counts_against_the_intensity(self):
         """As every abnormal end."""
