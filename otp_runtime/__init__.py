@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # the same names once more, where type checkers look for them
     from .core.limits import Limits
     from .core.patterns import Bind
     from .core.tasks import TaskDone, TaskExit
+    from .core.watchdog import Watchdog
     from .errors import (
         AlreadyPresent,
         AlreadyRegistered,
@@ -161,6 +162,7 @@ __all__ = [
     "TaskSupervisor",
     "UpgradeFailed",
     "Via",
+    "Watchdog",
     "application",
     "attach",
     "pg",
@@ -261,6 +263,7 @@ _HOMES = {
     "TaskSupervisor": "supervision.task_supervisor",
     "UpgradeFailed": "errors",
     "Via": "terms.pid",
+    "Watchdog": "core.watchdog",
     "attach": "process.node",
     "upgrade": "supervision.upgrade",
     "why": "process.death",

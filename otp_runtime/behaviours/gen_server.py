@@ -13,6 +13,7 @@ from otp_runtime.core import keep
 from otp_runtime.core.child_spec import ChildSpec, is_seconds
 from otp_runtime.core.limits import Limits, check_limits
 from otp_runtime.core.names import check_name
+from otp_runtime.core.watchdog import Watchdog, check_watchdog
 from otp_runtime.errors import BadChildSpec
 from otp_runtime.process import boot, ending, starting
 from otp_runtime.process import primitives as process
@@ -69,8 +70,8 @@ RESERVED = frozenset(
         "commit",
     ]
 )
-OPTIONS = ("overflow", "limits", *keep.OPTIONS)
-_SETTINGS = (
+OPTIONS = ("overflow", "limits", "watchdog", *keep.OPTIONS)
+SETTINGS = (
     "restart",
     "shutdown",
     "backoff",
@@ -80,8 +81,10 @@ _SETTINGS = (
     "durable",
     "max_state_crashes",
     "limits",
+    "watchdog",
     "vsn",
 )
+"""Class attributes that are values, not methods."""
 
 
 class Options(TypedDict, total=False):
@@ -94,6 +97,7 @@ class Options(TypedDict, total=False):
     max_state_crashes: int
     record: bool
     limits: Limits | None
+    watchdog: Watchdog | None
 
 
 class SpecOptions(Options, total=False):
@@ -135,6 +139,8 @@ class GenServer(Generic[S]):
     max_state_crashes: ClassVar[int] = keep.DEFAULT_STATE_CRASHES
     limits: ClassVar[Limits | None] = None
     """What the server and its subprocesses may use: see `Limits`."""
+    watchdog: ClassVar[Watchdog | None] = None
+    """How long a callback may take before the server counts as hung and is killed; None: for ever."""
     vsn: ClassVar[Any] = None
     """The version of the class: a state that another version kept goes through `code_change`. OTP: -vsn."""
 
@@ -147,7 +153,7 @@ class GenServer(Generic[S]):
                 f"name it otherwise, e.g. {name}_it"
             )
             raise TypeError(msg)
-        for name in _SETTINGS:
+        for name in SETTINGS:
             if inspect.isfunction(cls.__dict__.get(name)):
                 msg = f"{cls.__qualname__}.{name} is a setting of the class, not a method: write {name} = …"
                 raise TypeError(msg)
@@ -170,7 +176,7 @@ class GenServer(Generic[S]):
         `overflow`: what a sender meets whose message finds no room ("block", "drop_newest", "error"). `restore`,
         `durable`, `commit`, `max_state_crashes`: what of the state outlives a crash; `record`: whether what leads to a
         crash can be replayed; see the guide. `limits`: what it may use, as `Limits(rss_soft="300MB")` (default None:
-        as much as there is).
+        as much as there is). `watchdog`: how long a callback may take, as `Watchdog(busy=5.0)` (default: for ever).
         Gives the pid; None when `init` returned `Ignore()`. Raises `AlreadyStarted(pid)` when the name is taken,
         `InitFailed(reason)`, `StartTimeout`, `DurableStateError`, `NoNode`; no process is left then.
         OTP: gen_server:start/3.
@@ -451,6 +457,8 @@ def _settings(cls: Any, options: dict[str, Any]) -> dict[str, Any]:
             settings["max_state_crashes"] = cls.max_state_crashes
         if cls.limits is not None:
             settings["limits"] = cls.limits
+        if cls.watchdog is not None:
+            settings["watchdog"] = cls.watchdog
     settings |= cls.options
     settings |= options
     check_options(settings)
@@ -474,6 +482,7 @@ def check_options(options: dict[str, Any]) -> None:
             raise BadChildSpec(key, value, f"one of the options {', '.join(OPTIONS)}")
     keep.check_keep(options)
     check_limits(options)
+    check_watchdog(options)
     overflow = options.get("overflow", "block")
     if overflow not in {"block", "drop_newest", "error"}:
         raise BadChildSpec("overflow", overflow, "'block', 'drop_newest' or 'error'")

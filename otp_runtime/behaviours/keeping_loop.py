@@ -102,8 +102,3 @@ class AsyncKeepingLoop(Keeping, AsyncServerLoop):
     async def _loop_async(self) -> None:
         self._keep(self.keeper.take_up, self.state)
         await super()._loop_async()
-
-
-def make(context: Context, server: Any, options: dict[str, Any], *, is_async: bool) -> Keeping:
-    """Make the loop of a server whose options ask for its state to be kept."""
-    return (AsyncKeepingLoop if is_async else KeepingLoop)(context, server, options)

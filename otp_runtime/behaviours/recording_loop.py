@@ -118,11 +118,11 @@ class AsyncKeepingRecordingLoop(AsyncKeepingLoop, _AsyncRecording, _CommittedRec
     keeper: RecordedKeeper
 
 
-def make(context: Context, server: Any, options: dict[str, Any], *, is_async: bool) -> Recording:
-    """Make the loop of a server that is recorded."""
+def recording(options: dict[str, Any], *, is_async: bool) -> type[Recording]:
+    """Choose the class of the loop of a server that is recorded."""
     if keep_of(options) is None:
-        return (AsyncRecordingLoop if is_async else RecordingLoop)(context, server, options)
-    return (AsyncKeepingRecordingLoop if is_async else KeepingRecordingLoop)(context, server, options)
+        return AsyncRecordingLoop if is_async else RecordingLoop
+    return AsyncKeepingRecordingLoop if is_async else KeepingRecordingLoop
 
 
-__all__ = ["make"]
+__all__ = ["recording"]

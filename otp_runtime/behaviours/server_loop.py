@@ -131,6 +131,9 @@ class ServerLoop:
         except BaseException as error:  # noqa: BLE001 - whatever it is, it ends the server by OTP's rules
             return self._failed_init(boot, error)
 
+    def settled(self) -> None:
+        """Called when the box is the server's own: of a successor, only once it has taken over."""
+
     def _failed_init(self, boot: Boot, error: BaseException) -> Any:
         reason = booting.reason_of(error, self.context)
         booting.note_words(error)
@@ -508,23 +511,32 @@ def _run_server(context: Context, boot: Boot, cls: type, arg: Any, name: Any, op
         context.box.limits = bounds
     # a state machine, an event manager: an object of the library's between the loop and the user's class
     server = getattr(cls, "_hosted_server", cls)()
-    loop: ServerLoop
+    loop = _loop_class(server, options)(context, server, options)
+    loop.cls = cls
+    return loop.run(boot, name, arg)
+
+
+def _loop_class(server: Any, options: dict[str, Any]) -> type[ServerLoop]:
+    """Choose the loop: what an option adds is in a class of its own, so that nobody pays for what he does not use."""
+    loop: type[ServerLoop] = ServerLoop
+    is_async = _is_async(server)
     if options.get("record"):
         from otp_runtime.behaviours import recording_loop
 
-        loop = recording_loop.make(context, server, options, is_async=_is_async(server))
+        loop = recording_loop.recording(options, is_async=is_async)
     elif keep_of(options) is not None:
         from otp_runtime.behaviours import keeping_loop
 
-        loop = keeping_loop.make(context, server, options, is_async=_is_async(server))
-    elif _is_async(server):
+        loop = keeping_loop.AsyncKeepingLoop if is_async else keeping_loop.KeepingLoop
+    elif is_async:
         from otp_runtime.behaviours.async_loop import AsyncServerLoop
 
-        loop = AsyncServerLoop(context, server, options)
-    else:
-        loop = ServerLoop(context, server, options)
-    loop.cls = cls
-    return loop.run(boot, name, arg)
+        loop = AsyncServerLoop
+    if options.get("watchdog") is not None:
+        from otp_runtime.behaviours.watched_loop import watched
+
+        loop = watched(loop, is_async=is_async)
+    return loop
 
 
 def _is_async(server: Any) -> bool:

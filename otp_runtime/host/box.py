@@ -6,6 +6,7 @@ last words; the reaper adds the verdict; whoever watches reads. Offsets (little 
        0  magic, version, kind          40  flags, one byte each, written by anybody who owns them
       64  own id, reaper, OS process   104  busy since, handled, queued bytes, garbage frames, mailbox limit
      152  partitions                      160  limits: soft and hard bytes, CPU seconds, descriptors
+     208  watchdog: busy, grace, loop since, breakpoint, answer, traced, async
      256  name     512  label         1024  the message in hand (its first bytes)
     3072  last words                  7168  verdict
 
@@ -32,10 +33,13 @@ KIND_SERVER, KIND_SUPERVISOR, KIND_THREAD, KIND_LAUNCHER = range(4)
 _HEAD = struct.Struct("<IHH")
 _IDENTITY = struct.Struct("<QQQQd")
 _F64 = struct.Struct("<d")
+_WATCHDOG = struct.Struct("<dd")
 _U64 = struct.Struct("<Q")
 _U32 = struct.Struct("<I")
 _U16 = struct.Struct("<H")
 _GLANCE = struct.Struct("<dQQ")
+_LOOP_HEAD = struct.Struct("<dQ")
+_LOOP_WATCH = struct.Struct("<dQQ??")
 
 TRAP_EXIT, KILL_REQUESTED, SPOKEN, JUDGED, SUSPENDED, OVERFLOW, READY, SIGNALLED, HIBERNATING, THREADS = range(40, 50)
 TABLES, FINISHED = 50, 51
@@ -56,6 +60,7 @@ _PARTITIONS_AT = 152
 _LIMITS = struct.Struct("<QQdQ")
 _LIMITS_AT = 160
 _GLANCE_SIZE = _LIMITS_AT + _LIMITS.size
+_WATCHDOG_AT, _LOOP_SINCE_AT, _BREAKPOINT_AT, _ANSWER_AT, _TRACED_AT, _ASYNC_AT = 208, 224, 232, 240, 248, 249
 _NAME_AT, _NAME_MAX = 256, 254
 _LABEL_AT, _LABEL_MAX = 512, 510
 _HAND_AT, _HAND_MAX = 1024, 2048
@@ -311,6 +316,39 @@ class Box:
     def limits(self, limits: tuple[int, int, float, int]) -> None:
         _LIMITS.pack_into(self._map, _LIMITS_AT, *limits)
 
+    # -- the watchdog ---------------------------------------------------------------------------------------
+
+    @property
+    def watchdog(self) -> tuple[float, float] | None:
+        """How long it may be busy, and then has to show its stacks; None of a process that is not watched."""
+        busy, grace = _WATCHDOG.unpack_from(self._map, _WATCHDOG_AT)
+        return (busy, grace) if busy else None
+
+    @watchdog.setter
+    def watchdog(self, settings: tuple[float, float] | None) -> None:
+        _WATCHDOG.pack_into(self._map, _WATCHDOG_AT, *(settings or (0.0, 0.0)))
+
+    def note_loop(self, *, is_async: bool) -> None:
+        """Note what kind of a loop this is: whose turns `note_turn` tells."""
+        self._map[_ASYNC_AT] = is_async
+
+    def note_turn(self, now: float) -> None:
+        """Note since when the loop, or the event loop, is awake; -1.0: it waits."""
+        _F64.pack_into(self._map, _LOOP_SINCE_AT, now)
+
+    def note_breakpoint(self) -> None:
+        """Note that the callback that runs has called `breakpoint()`."""
+        _U64.pack_into(self._map, _BREAKPOINT_AT, self.handled + 1)
+
+    def note_tracing(self, *, is_on: bool) -> None:
+        """Note that this process is traced line by line, as a debugger written in Python does."""
+        self._map[_TRACED_AT] = is_on
+
+    def answer(self, *, debugged: bool) -> None:
+        """Answer that this process still runs Python, and whether a debugger has it in hand."""
+        (last,) = _U64.unpack_from(self._map, _ANSWER_AT)
+        _U64.pack_into(self._map, _ANSWER_AT, (last | 1) + 1 + debugged)
+
     # -- last words and verdict -----------------------------------------------------------------------------
 
     def speak(self, words: bytes, elsewhere: str) -> None:
@@ -350,3 +388,43 @@ class Box:
                 return file.read()
         except FileNotFoundError:
             return b""
+
+
+class BoxView:
+    """Another's box, looked at again and again without being mapped: every mapping makes every later fork dearer."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, path: str) -> None:
+        """Open it; an OSError when it is not there."""
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self._fd)
+
+    def watchdog(self) -> tuple[float, float]:
+        """Give how long it may be busy (0.0: it is not watched), and then has to show its stacks."""
+        busy, grace = _WATCHDOG.unpack(os.pread(self._fd, _WATCHDOG.size, _WATCHDOG_AT))
+        return busy, grace
+
+    def loop(self) -> Loop:
+        """Look."""
+        head = os.pread(self._fd, _NAME_AT, 0)
+        busy_since, handled = _LOOP_HEAD.unpack_from(head, _HOT_AT)
+        loop_since, breakpoint_at, answer, traced, is_async = _LOOP_WATCH.unpack_from(head, _LOOP_SINCE_AT)
+        spoken = bool(head[SPOKEN])
+        return Loop(busy_since, handled, loop_since, breakpoint_at, answer, traced, is_async, spoken)
+
+
+class Loop(NamedTuple):
+    """What a server's loop is doing, as its box says."""
+
+    busy_since: float
+    handled: int
+    loop_since: float
+    breakpoint_at: int
+    answer: int
+    traced: bool
+    is_async: bool
+    spoken: bool

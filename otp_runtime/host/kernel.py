@@ -31,6 +31,12 @@ LANE_SIGNAL = signal.SIGRTMIN + 5
 PARENT_DEATH_SIGNAL = signal.SIGRTMIN + 6
 """Sent by the kernel when the OS parent died; catchable, so that a trapping server can clean up."""
 
+STACKS_SIGNAL = signal.SIGRTMIN + 7
+"""Lets a watched server write its stacks down, from C and without the GIL, and end."""
+
+ANSWER_SIGNAL = signal.SIGRTMIN + 8
+"""Asks a watched server whether it still runs Python."""
+
 OLDEST_KERNEL = (5, 4)
 
 

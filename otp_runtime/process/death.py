@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from otp_runtime.core import causes
+from otp_runtime.core import causes, stacks
 from otp_runtime.core import messages as wire
 from otp_runtime.core.names import file_name_of, is_name, name_of
 from otp_runtime.errors import CallError, CodecError
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 KEPT_PER_SERVER = 10
 SHOWN_MAX = 4000
-STACK_MAX = 8000
+STACK_MAX = 16_000
+_FIRST_FUNCTIONS = ("boot.py:run_child", "succession.py:run")
+"""Where the life of a process begins: what its stacks have below is its parent's."""
+
 SIBLINGS_MAX = 20
 TEXT_COLUMNS = 80
 _KINDS = {wire.CALL: "call", wire.CAST: "cast", wire.SEND: "info", wire.SYSTEM: "system"}
@@ -45,6 +48,7 @@ class Death:
     that, `because` is whose end it was. `restart`: `{"n", "of", "seconds"}`: it is restart n of the `of` that its
     supervisor survives in `seconds`; `backoff`: how long it waits before. `explanation`: what the reason means.
     `notes`: what stands in the way of knowing more.
+    `hang`: what a watchdog found: `what`, for how many `seconds`, `found` in words, `at` which line of yours.
 
     `samples` are those of the last 60 s that its OS parent took, at most one a second and only while it worked, oldest
     first: `t` seconds since the epoch, `rss` bytes resident, `cpu` the share of one core that it used since the sample
@@ -65,6 +69,7 @@ class Death:
     state: str | None = None
     python_traceback: str | None = None
     native_stack: str | None = None
+    hang: dict[str, Any] | None = None
     samples: list[dict[str, Any]] = field(default_factory=list)
     subprocesses: list[dict[str, Any]] = field(default_factory=list)
     open_files: list[str] = field(default_factory=list)
@@ -122,7 +127,8 @@ def make_record(directory: NodeDirectory, child: Child, reason: Any, facts: dict
         last_good_state=words.get("last_good_state"),
         state=words.get("state"),
         python_traceback=words.get("traceback") or (reason.traceback if isinstance(reason, Crash) else None),
-        native_stack=_native_stack(directory, child.id) if isinstance(reason, Signalled) else None,
+        native_stack=_native_stack(directory, child.id) if isinstance(reason, Signalled) or child.hang else None,
+        hang=words.get("hang"),
         samples=words.get("samples", []),
         evidence=words.get("evidence"),
         subprocesses=words.get("subprocesses", []),
@@ -206,7 +212,7 @@ class _Unshipped:
 def _native_stack(directory: NodeDirectory, process_id: int) -> str | None:
     with contextlib.suppress(OSError):
         text = Path(directory.native_stack(process_id)).read_text(encoding="utf-8", errors="replace")
-        return cut(text, STACK_MAX) or None
+        return cut(stacks.trim(text, _FIRST_FUNCTIONS), STACK_MAX) or None
     return None
 
 
@@ -361,7 +367,11 @@ def text_of(record: Death, *, full: bool = False) -> str:
         lines.append(
             f"  {_restart_text(**record.restart or {})} ({record.strategy}); with it {_listed(record.siblings)}"
         )
+    hang = record.hang or {}
     for label, text in (
+        ("hung", hang.get("found")),
+        ("at", hang.get("at")),
+        ("to do", hang.get("advice")),
         ("last message", record.message_in_hand),
         ("state", record.state),
         ("evidence", record.evidence),

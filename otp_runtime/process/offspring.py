@@ -30,6 +30,7 @@ from otp_runtime.process.handle import LAUNCHER_ID
 from otp_runtime.process.looks import Looks
 from otp_runtime.process.nursery import Nursery
 from otp_runtime.process.vitals import Vitals
+from otp_runtime.process.watchman import Watchman, gather
 from otp_runtime.terms.reason import Crash, Signalled, is_abnormal
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Child:
         "died_at",
         "doom",
         "handed",
+        "hang",
         "heirs",
         "id",
         "job",
@@ -90,6 +92,7 @@ class Child:
         self.boot_data = b""
         self.outcome: list[Any] | None = None
         self.doom: tuple[Any] | None = None
+        self.hang: tuple[str, str] | None = None
         self.limit: poller.TimerHandle | None = None
         self.handed: list[str] = []
 
@@ -158,6 +161,7 @@ class Offspring:
         self.handovers: dict[int, Handover] = {}
         self.nursery = Nursery(self)
         self.looks = Looks(self)
+        self.watchman = Watchman(self)
         context.on_doom = self.doom
 
     # -- start ----------------------------------------------------------------------------------------------
@@ -300,6 +304,8 @@ class Offspring:
                 self._born(child, word[1])
             elif child.on_word is not None:
                 child.on_word(word)
+            elif word[0] == "watch":
+                self.watchman.begin(child)
             elif word[0] == "limit":
                 self._set_limit(child, word[1])
             elif child.outcome is None:
@@ -334,6 +340,9 @@ class Offspring:
             os.close(pidfd)
         successor.pidfd = -1
         assert child.box is not None
+        # a successor that is watched says so itself
+        self.watchman.forget(child)
+        child.box.watchdog = None
         child.box.inhabit(successor_process)
         self.adopt(old)
         self.adopt(child)
@@ -413,6 +422,7 @@ class Offspring:
         except ChildProcessError:
             child.status = 0
         child.died_at = time.time()
+        self.watchman.forget(child)
         os.close(child.pidfd)
         child.pidfd = -1
         self._by_os_pid.pop(child.os_process.pid, None)
@@ -570,8 +580,12 @@ class Offspring:
     def _cause(self, child: Child) -> Any:
         assert child.box is not None
         spoken = self._last_words(child)
-        if spoken is not None:
-            return spoken
+        if child.hang is not None:
+            gather(child, self.directory.native_stack(child.id))
+            if spoken is not None:
+                self.context.node.warn(f"{child.pid!r} {child.words['hang']['found']}: killed")
+        if spoken is not None or child.hang is not None:
+            return child.hang if spoken is None else spoken
         killed = bool(child.box.flag(boxes.KILL_REQUESTED))
         signum = os.WTERMSIG(child.status) if os.WIFSIGNALED(child.status) else 0
         by_kill = signum == signal.SIGKILL

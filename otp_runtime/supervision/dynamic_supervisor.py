@@ -102,7 +102,7 @@ class DynamicSupervisor:
 
     @classmethod
     def _start(cls, arg: Any, name: Any, flags: dict[str, Any], *, link: bool) -> Any:
-        launch.refuse_limits(cls, flags)
+        launch.refuse_server_options(cls, flags)
         if cls._has_init():
             launch.refuse_flags(cls, flags)
         elif arg is not None:
@@ -160,7 +160,7 @@ class DynamicSupervisor:
 
         `id` defaults to the local `name`, else to the class's qualified name; `shutdown` to None (for ever).
         """
-        launch.refuse_limits(cls, flags)
+        launch.refuse_server_options(cls, flags)
         keywords: dict[str, Any] = dict(flags)
         if name is not None:
             keywords["name"] = name

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from otp_runtime.behaviours import gen_server
 from otp_runtime.behaviours.returns import Ignore
-from otp_runtime.errors import BadChildSpec
+from otp_runtime.errors import BadSupervisorFlags
 from otp_runtime.process import boot as booting
 from otp_runtime.process import starting
 from otp_runtime.process.current import current
@@ -47,12 +47,15 @@ def refuse_flags(cls: type, flags: dict[str, Any]) -> None:
         raise TypeError(msg)
 
 
-def refuse_limits(cls: Any, flags: Mapping[str, Any]) -> None:
-    """Raise when a supervisor is to have limits: what it uses is what its children use, and they have their own."""
-    limits = flags.get("limits", getattr(cls, "limits", None))
-    if limits is not None:
-        allowed = f"nothing of {cls.__qualname__}, a supervisor runs no code of yours: give limits to its children"
-        raise BadChildSpec("limits", limits, allowed)
+def refuse_server_options(cls: Any, flags: Mapping[str, Any]) -> None:
+    """Raise when a supervisor is given what is for servers: it runs library code only."""
+    for option in ("limits", "watchdog"):
+        value = flags.get(option, getattr(cls, option, None))
+        if value is not None or option in flags:
+            allowed = (
+                f"nothing of {cls.__qualname__}, a supervisor runs no code of yours: give {option} to its children"
+            )
+            raise BadSupervisorFlags(option, value, allowed)
 
 
 def data_of(cls: type, flags: Any, children: tuple[ChildSpec, ...], name: Any, **more: Any) -> dict[str, Any]:

@@ -97,7 +97,7 @@ class PartitionSupervisor:
 
     @classmethod
     def _start(cls, child: Any, name: Any, options: dict[str, Any], *, link: bool) -> Any:
-        launch.refuse_limits(cls, options)
+        launch.refuse_server_options(cls, options)
         _check_name(name)
         return launch.start(cls, (child,), name, lambda: _data(cls, child, name, **options), runs_code=False, link=link)
 
@@ -118,9 +118,9 @@ class PartitionSupervisor:
 
         `id` defaults to `name`; `shutdown` to None (for ever). What is wrong with child or options is raised here.
         """
+        launch.refuse_server_options(cls, options)
         _check_name(name)
         given = coerce_child_spec(child)
-        launch.refuse_limits(cls, options)
         _flags(**_only_flags(options))
         _partitions(options.get("partitions"), name)
         _check_with_arguments(options.get("with_arguments"))

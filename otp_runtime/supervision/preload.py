@@ -16,7 +16,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from otp_runtime.behaviours import keeping_loop  # noqa: F401 - for children that keep their state
+from otp_runtime.behaviours import (
+    keeping_loop,  # noqa: F401 - for children that keep their state
+    watched_async,  # noqa: F401 - for children with a watchdog
+)
 from otp_runtime.process import boot, current, shipping
 
 if TYPE_CHECKING:

@@ -115,7 +115,7 @@ class Supervisor:
 
     @classmethod
     def _start(cls, children: Any, name: Any, flags: dict[str, Any], *, link: bool) -> Any:
-        launch.refuse_limits(cls, flags)
+        launch.refuse_server_options(cls, flags)
         if cls._has_init():
             launch.refuse_flags(cls, flags)
         return launch.start(
@@ -166,7 +166,7 @@ class Supervisor:
 
         `id` defaults to the local `name`, else to the class's qualified name; `shutdown` to None (for ever).
         """
-        launch.refuse_limits(cls, flags)
+        launch.refuse_server_options(cls, flags)
         keywords: dict[str, Any] = dict(flags)
         if name is not None:
             keywords["name"] = name

@@ -12,6 +12,7 @@ import pytest
 from otp_runtime import (
     Agent,
     BadChildSpec,
+    BadSupervisorFlags,
     Down,
     DynamicSupervisor,
     GenServer,
@@ -103,7 +104,7 @@ class TestWrong:
         }
         args, keywords = arguments[kind]
         for start in (kind.start_link, kind.start, kind.child_spec):
-            with pytest.raises(BadChildSpec, match="give limits to its children"):
+            with pytest.raises(BadSupervisorFlags, match="give limits to its children"):
                 start(*args, **keywords, limits=Limits(rss_hard="1GB"))
 
     def test_a_supervisors_class(self):
