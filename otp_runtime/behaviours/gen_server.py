@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypedDict, Un
 from otp_runtime.behaviours import gen, server_loop
 from otp_runtime.behaviours.overridable import overridable
 from otp_runtime.core import keep
+from otp_runtime.core import mailbox as mailboxes
 from otp_runtime.core.child_spec import ChildSpec, is_seconds
 from otp_runtime.core.limits import Limits, check_limits
 from otp_runtime.core.names import check_name
@@ -70,7 +71,7 @@ RESERVED = frozenset(
         "commit",
     ]
 )
-OPTIONS = ("overflow", "limits", "watchdog", *keep.OPTIONS)
+OPTIONS = ("overflow", "limits", "watchdog", *keep.OPTIONS, *mailboxes.OPTIONS)
 SETTINGS = (
     "restart",
     "shutdown",
@@ -82,6 +83,8 @@ SETTINGS = (
     "max_state_crashes",
     "limits",
     "watchdog",
+    "mailbox",
+    "redeliver",
     "vsn",
 )
 """Class attributes that are values, not methods."""
@@ -98,6 +101,8 @@ class Options(TypedDict, total=False):
     record: bool
     limits: Limits | None
     watchdog: Watchdog | None
+    mailbox: mailboxes.Mailbox
+    redeliver: int
 
 
 class SpecOptions(Options, total=False):
@@ -141,6 +146,10 @@ class GenServer(Generic[S]):
     """What the server and its subprocesses may use: see `Limits`."""
     watchdog: ClassVar[Watchdog | None] = None
     """How long a callback may take before the server counts as hung and is killed; None: for ever."""
+    mailbox: ClassVar[mailboxes.Mailbox] = mailboxes.TRANSIENT
+    """Whether what was sent and not yet handled is lost when the server dies, or handled by its successor."""
+    redeliver: ClassVar[int] = 0
+    """How often the message in hand at a death is tried again; then it is a dead letter."""
     vsn: ClassVar[Any] = None
     """The version of the class: a state that another version kept goes through `code_change`. OTP: -vsn."""
 
@@ -174,9 +183,10 @@ class GenServer(Generic[S]):
         `init(arg)` runs in the new process. `name`: a local name (str), `Via(registry, key)` or `Global(name)`, taken
         before `init` runs. `timeout`: seconds that `init` may take (default None: for ever); then it is killed.
         `overflow`: what a sender meets whose message finds no room ("block", "drop_newest", "error"). `restore`,
-        `durable`, `commit`, `max_state_crashes`: what of the state outlives a crash; `record`: whether what leads to a
-        crash can be replayed; see the guide. `limits`: what it may use, as `Limits(rss_soft="300MB")` (default None:
-        as much as there is). `watchdog`: how long a callback may take, as `Watchdog(busy=5.0)` (default: for ever).
+        `durable`, `commit`, `max_state_crashes`: what of the state outlives a crash; `mailbox`, `redeliver`: whether
+        what waits to be handled does; `record`: whether what leads to a crash can be replayed; see the guide. `limits`:
+        what it may use, as `Limits(rss_soft="300MB")` (default None: as much as there is). `watchdog`: how long a
+        callback may take, as `Watchdog(busy=5.0)` (default: for ever).
         Gives the pid; None when `init` returned `Ignore()`. Raises `AlreadyStarted(pid)` when the name is taken,
         `InitFailed(reason)`, `StartTimeout`, `DurableStateError`, `NoNode`; no process is left then.
         OTP: gen_server:start/3.
@@ -459,12 +469,19 @@ def _settings(cls: Any, options: dict[str, Any]) -> dict[str, Any]:
             settings["limits"] = cls.limits
         if cls.watchdog is not None:
             settings["watchdog"] = cls.watchdog
+        if cls.mailbox != mailboxes.TRANSIENT:
+            settings["mailbox"] = cls.mailbox
+        if cls.redeliver != 0:
+            settings["redeliver"] = cls.redeliver
     settings |= cls.options
     settings |= options
     check_options(settings)
     if getattr(cls, "_keeps_nothing", False) and (settings.get("record") or keep.keep_of(settings) is not None):
         field = next(field for field in ("record", "restore", "durable") if field in settings)
         raise BadChildSpec(field, settings[field], f"nothing: of a {server_loop.label_of(cls)} no state can be kept")
+    why_not = getattr(cls, "_mail_is_lost", "")
+    if why_not and mailboxes.is_durable(settings):
+        raise BadChildSpec("mailbox", settings["mailbox"], f"'transient': {why_not}")
     if isinstance(settings.get("durable"), str | os.PathLike):
         settings["durable"] = _absolute(settings["durable"])
     return settings
@@ -483,6 +500,7 @@ def check_options(options: dict[str, Any]) -> None:
     keep.check_keep(options)
     check_limits(options)
     check_watchdog(options)
+    mailboxes.check_mailbox(options)
     overflow = options.get("overflow", "block")
     if overflow not in {"block", "drop_newest", "error"}:
         raise BadChildSpec("overflow", overflow, "'block', 'drop_newest' or 'error'")

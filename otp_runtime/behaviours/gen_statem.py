@@ -67,6 +67,7 @@ class GenStateMachine:
     backoff: ClassVar[Backoff | None] = None
     """How long a supervisor waits before each restart; None: it does not wait."""
     options: ClassVar[Options] = {}
+    _mail_is_lost: ClassVar[str] = "a state machine postpones events inside its process, which go with it"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse what would break the library's own names, saying what to write instead."""

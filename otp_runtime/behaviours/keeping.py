@@ -122,6 +122,11 @@ class Keeper:
         return self._codec.encode(self.loop.server.kept_form(state), what)
 
     @property
+    def newest(self) -> int:
+        """The newest generation that is kept, 0 when there is none. The next one is one more."""
+        return self._turns[0] - 1
+
+    @property
     def _is_newest(self) -> bool:
         """Whether what the server builds on is the newest that is kept: not so while it is a step back."""
         generation, parent, *_slots = self._turns

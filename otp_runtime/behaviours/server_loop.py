@@ -23,6 +23,7 @@ from otp_runtime.behaviours.returns import MISSING, Ignore, NoReply, Ok, RaiseIn
 from otp_runtime.core import messages as wire
 from otp_runtime.core.keep import keep_of
 from otp_runtime.core.limits import bounds_of
+from otp_runtime.core.mailbox import is_durable
 from otp_runtime.errors import CodecError
 from otp_runtime.host import box as boxes
 from otp_runtime.host import pipe, poller
@@ -79,6 +80,8 @@ class EndAsync(BaseException):
 
 class ServerLoop:
     """One server: the user's object, its state, what comes next."""
+
+    mailbox = "transient"
 
     def __init__(self, context: Context, server: Any, options: dict[str, Any]) -> None:
         """`server` is an instance of the user's class."""
@@ -511,12 +514,22 @@ def _run_server(context: Context, boot: Boot, cls: type, arg: Any, name: Any, op
         context.box.limits = bounds
     # a state machine, an event manager: an object of the library's between the loop and the user's class
     server = getattr(cls, "_hosted_server", cls)()
-    loop = _loop_class(server, options)(context, server, options)
+    loop = _loop_class(server, options, is_lasting=_has_lasting_mail(context, boot, options))(context, server, options)
     loop.cls = cls
     return loop.run(boot, name, arg)
 
 
-def _loop_class(server: Any, options: dict[str, Any]) -> type[ServerLoop]:
+def _has_lasting_mail(context: Context, boot: Boot, options: dict[str, Any]) -> bool:
+    """Whether this server's mailbox is durable: somebody must bring it back for that. An upgrade does not change it."""
+    if boot.succession is not None:
+        return boot.succession.has_lasting_mail
+    if is_durable(options) and context.place[0] != context.directory.state(context.id):
+        return True
+    context.box.set_flag(boxes.MAILBOX, 0)
+    return False
+
+
+def _loop_class(server: Any, options: dict[str, Any], *, is_lasting: bool) -> type[ServerLoop]:
     """Choose the loop: what an option adds is in a class of its own, so that nobody pays for what he does not use."""
     loop: type[ServerLoop] = ServerLoop
     is_async = _is_async(server)
@@ -532,6 +545,10 @@ def _loop_class(server: Any, options: dict[str, Any]) -> type[ServerLoop]:
         from otp_runtime.behaviours.async_loop import AsyncServerLoop
 
         loop = AsyncServerLoop
+    if is_lasting:
+        from otp_runtime.behaviours.lasting_loop import lasting
+
+        loop = lasting(loop, is_async=is_async)
     if options.get("watchdog") is not None:
         from otp_runtime.behaviours.watched_loop import watched
 

@@ -43,9 +43,12 @@ _LOOP_WATCH = struct.Struct("<dQQ??")
 
 TRAP_EXIT, KILL_REQUESTED, SPOKEN, JUDGED, SUSPENDED, OVERFLOW, READY, SIGNALLED, HIBERNATING, THREADS = range(40, 50)
 TABLES, FINISHED = 50, 51
-KEEPS = 60
+MAILBOX, KEEPS = 58, 60
 SERVES, PLAIN = 1, 2
 """Values of READY: a behaviour, which answers system messages; a process that only runs a function."""
+
+IS_HELD = 2
+"""Value of MAILBOX: it is durable, and the OS parent holds it open."""
 
 _IDENTITY_AT = 64
 _OS_PID_AT = 80

@@ -12,7 +12,9 @@
     tables/<name>/       what a registry's processes share: see `host.tables`
     apps/<name>          the settings of an application
     tails/<reader>       FIFOs of those who read reports along
-    state/<root>/…       kept states, each in the place of a child under its supervisors (host/snapshot_file.py)
+    state/<root>/…       kept states, each in the place of a child under its supervisors (host/snapshot_file.py),
+                         and what is in durable mailboxes (host/mail_file.py)
+    letters/             messages that killed their servers too often
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 FATE_BYTES = 8
 FATES_STEP = 512
-SUBDIRECTORIES = ("names", "p", "seg", "defs", "deaths", "tables", "apps", "tails", "state", "err")
+SUBDIRECTORIES = ("names", "p", "seg", "defs", "deaths", "tables", "apps", "tails", "state", "err", "letters")
 HANDOVER_PARTS = ("said", "told", "order", "estate", "parting")
 """Of a handover: FIFOs for what the new process says and is told, and for what the old one is told; files for what
 the new one is to do and for what the old one leaves it."""
@@ -238,6 +240,11 @@ class NodeDirectory:
         return f"{self._root}/records"
 
     @property
+    def letters(self) -> str:
+        """The directory of dead letters."""
+        return f"{self._root}/letters"
+
+    @property
     def log(self) -> str:
         """The FIFO of reports on their way to the program's `logging`."""
         return f"{self._root}/log"
@@ -291,9 +298,12 @@ class NodeDirectory:
         os.mkfifo(self.mailbox(process_id), 0o600)
         os.mkfifo(self.lane(process_id), 0o600)
 
-    def forget_mailbox(self, process_id: int) -> None:
-        """Remove what a dead process can no longer use; its box stays, and what it wrote to standard error."""
-        for path in (self.mailbox(process_id), self.lane(process_id)):
+    def forget_mailbox(self, process_id: int, *, but_mail: bool = False) -> None:
+        """Remove what a dead process can no longer use.
+
+        Its box stays, what it wrote to standard error, and `but_mail` its mailbox.
+        """
+        for path in (self.lane(process_id), *(() if but_mail else (self.mailbox(process_id),))):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
         with contextlib.suppress(FileNotFoundError):

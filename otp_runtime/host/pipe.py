@@ -68,12 +68,15 @@ def whole(payload: bytes) -> bytes:
 def parts(payload: bytes, sender: int, number: int) -> list[bytes]:
     """Cut a payload into the frames in which it travels."""
     count = -(-len(payload) // _PART_DATA)
-    frames = []
-    for index in range(count):
-        data = payload[index * _PART_DATA : (index + 1) * _PART_DATA]
-        head = pack_header(MAGIC, PART, 4 + _PART.size + len(data))
-        frames.append(head + _PART.pack(sender, number, index, count) + data)
-    return frames
+    return [
+        part(payload[index * _PART_DATA : (index + 1) * _PART_DATA], sender, number, index, count)
+        for index in range(count)
+    ]
+
+
+def part(data: bytes, sender: int, number: int, index: int, count: int) -> bytes:
+    """Make the frame of one part of a payload."""
+    return pack_header(MAGIC, PART, 4 + _PART.size + len(data)) + _PART.pack(sender, number, index, count) + data
 
 
 def segment(path: str) -> bytes:

@@ -162,10 +162,11 @@ class Spinner:
         self._crowded = CROWDED_PAUSE_SECONDS[0]
         self._is_crowded = False
 
-    def read(self, fd: int, size: int) -> bytes | None:
+    def read(self, fd: int, size: int, take: Callable[[int, int], bytes] = _read) -> bytes | None:
         """Read `fd`, spinning for a moment when it is empty; None when nothing came: sleep until it is readable.
 
         The yield comes before the first read: whoever shares the core then answers meanwhile, and the read finds it.
+        `take` is what reads.
         """
         if self._pause and self._credit <= 0:
             self._pause -= 1
@@ -176,7 +177,7 @@ class Spinner:
         while True:
             _yield()
             try:
-                data = _read(fd, size)
+                data = take(fd, size)
             except BlockingIOError:
                 if now() <= started + SPIN_SECONDS:
                     continue

@@ -141,12 +141,14 @@ def unregister(directory: NodeDirectory, name: str, expected: Owner) -> bool:
         return True
 
 
-def hand_to_supervisor(directory: NodeDirectory, name: str, expected: Owner, supervisor: int) -> bool:
-    """Mark a name as coming back, if `expected` has it."""
+def hand_to_supervisor(
+    directory: NodeDirectory, name: str, expected: Owner, supervisor: int, *, mailbox: int = 0
+) -> bool:
+    """Mark a name as coming back, if `expected` has it; `mailbox` is there for it meanwhile."""
     with directory.lock():
         if owner_of(directory, name) != expected:
             return False
-        _replace(_path(directory, name), ComingBack(supervisor))
+        _replace(_path(directory, name), ComingBack(supervisor, mailbox))
         return True
 
 

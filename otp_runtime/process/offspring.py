@@ -28,6 +28,7 @@ from otp_runtime.process import boot, current, death, names, places, recordings
 from otp_runtime.process.context import reason_of_status
 from otp_runtime.process.handle import LAUNCHER_ID
 from otp_runtime.process.looks import Looks
+from otp_runtime.process.mail_holding import HeldMailboxes
 from otp_runtime.process.nursery import Nursery
 from otp_runtime.process.vitals import Vitals
 from otp_runtime.process.watchman import Watchman, gather
@@ -162,6 +163,9 @@ class Offspring:
         self.nursery = Nursery(self)
         self.looks = Looks(self)
         self.watchman = Watchman(self)
+        self.mailboxes = HeldMailboxes(context.directory)
+        self.is_halting = False
+        """Whether the owner is about to end: nobody restarts what it says is coming back."""
         context.on_doom = self.doom
 
     # -- start ----------------------------------------------------------------------------------------------
@@ -177,7 +181,7 @@ class Offspring:
             box = Box.create(self.directory.box(process_id), process_id, context.id, kind, time.time())
             box.label = job.label
             child = Child(process_id, context.pid_of(process_id), job, box)
-            self.directory.make_mailbox(process_id)
+            self.mailboxes.make(job.place if job.mode == "start" else (), process_id, box)
             self.vitals.begin(child)
             if job.mode != "supervisor" and self.nursery.is_used:
                 return self._bear(child, job)
@@ -308,10 +312,17 @@ class Offspring:
                 self.watchman.begin(child)
             elif word[0] == "limit":
                 self._set_limit(child, word[1])
+            elif word[0] == "mailbox":
+                self._hold_mailbox(child)
             elif child.outcome is None:
                 child.outcome = word
                 if child.limit is not None:
                     child.limit.cancel()
+
+    def _hold_mailbox(self, child: Child) -> None:
+        """Do what makes a child's mailbox outlive it, before anybody can write to it: it waits for that."""
+        if child.job is not None and child.box is not None:
+            self.mailboxes.hold(child.job.place, child.id, child.box)
 
     def close_boot_pipe(self, child: Child) -> None:
         """Hear no more of a child than its end."""
@@ -523,14 +534,17 @@ class Offspring:
         if child.job is not None:
             self._see_to_state(child, reason)
         coming_back = False if child.job is None else self._on_death(child, reason)
+        has_mail = child.job is not None and bool(child.box.flag(boxes.MAILBOX))
         # first the fate: whoever gets the name then finds no table of the dead in its place
         self._seal_fate(child, coming_back)
-        self._free_names(child, coming_back)
-        self.directory.forget_mailbox(child.id)
+        self._free_names(child, coming_back, child.id if has_mail and not self.is_halting else 0)
+        self.directory.forget_mailbox(child.id, but_mail=has_mail)
         sweep_segments(self.context, child.id)
         if child.box.flag(boxes.THREADS):
             judge_threads(self.context, child.os_process, reason, besides=child.id)
         self._judge(child, reason)
+        if has_mail:
+            self._see_to_mail(child, reason, coming_back)
         if child.box.kind == boxes.KIND_SUPERVISOR:
             self._inherit_kept(child.id)
         if child.job is None:
@@ -550,7 +564,7 @@ class Offspring:
         self.directory.seal_fate(child.id, self.context.id if coming_back else DEAD)
         for name, owner in names.all_names(self.directory).items():
             if owner == Held(child.id):
-                self._free(child, name, owner, coming_back)
+                self._free(child, name, owner, 0, coming_back=coming_back)
         self.directory.forget(child.id)
         self._reaped.append(child)
 
@@ -566,6 +580,18 @@ class Offspring:
                 places.forget(place)
         elif (state := places.note_death(place, told=child.told)) is not None:
             child.words["last_good_state"] = death.describe_state(state)
+
+    def _see_to_mail(self, child: Child, reason: Any, coming_back: bool) -> None:
+        """Keep what waits for a child that will be restarted; not what waited when it ended normally by itself."""
+        assert child.box is not None
+        place = self.place_of(child)
+        is_kept = coming_back and (is_abnormal(reason) or child.told)
+        if is_kept and child.box.flag(boxes.READY):
+            self.mailboxes.note_death(place, reason, child.died_at)
+        if coming_back and not self.is_halting:
+            self.mailboxes.wait(place, child.id, has_name=bool(child.box.name), is_kept=is_kept)
+        else:
+            self.mailboxes.let_go(place, is_kept=is_kept)
 
     def place_of(self, child: Child) -> places.Place:
         """Give the place where a child keeps its state."""
@@ -610,7 +636,7 @@ class Offspring:
         except (CodecError, KeyError, TypeError, AttributeError):
             return Signalled("unknown")
 
-    def _free_names(self, child: Child, coming_back: bool) -> None:
+    def _free_names(self, child: Child, coming_back: bool, mailbox: int) -> None:
         """Free what names the dead had, or mark them as coming back.
 
         An orphan's name stays marked until its supervisor is buried: then it is known whether that comes back.
@@ -630,11 +656,11 @@ class Offspring:
         for name, owner in owners.items():
             if coming_back and child.root is not None:
                 child.root.words.setdefault("names", set()).add(name)
-            self._free(child, name, owner, coming_back)
+            self._free(child, name, owner, mailbox, coming_back=coming_back)
 
-    def _free(self, child: Child, name: str, owner: Owner, coming_back: bool) -> None:
+    def _free(self, child: Child, name: str, owner: Owner, mailbox: int, *, coming_back: bool) -> None:
         if coming_back:
-            names.hand_to_supervisor(self.directory, name, owner, self.context.id)
+            names.hand_to_supervisor(self.directory, name, owner, self.context.id, mailbox=mailbox)
             child.handed.append(name)
         else:
             names.unregister(self.directory, name, owner)

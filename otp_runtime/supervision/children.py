@@ -112,8 +112,10 @@ class Performer:
         self._dead: dict[int, Child] = {}
         self._failed: Child | None = None
         self._awaited: dict[Any, list[Child]] = {}
-        self._places = ChildPlaces(context.place, by_id=isinstance(state.children, tuple))
         self.offspring = Offspring(context, serve, self._on_word, self._on_death)
+        self._places = ChildPlaces(
+            context.place, by_id=isinstance(state.children, tuple), forget=self.offspring.mailboxes.forget
+        )
 
     def feed(self, event: core.Event) -> None:
         """Let the core decide on an event; what it says is done at the next `perform`."""
@@ -275,10 +277,11 @@ class Performer:
         """A child was reaped: decide; say whether it is coming back."""
         self._dead[child.id] = child
         if child.id in self._starting:
-            return self._start_ended(child, reason)
-        if child.id not in self._running:
-            return False
-        return self._ended(child, reason)
+            coming_back = self._start_ended(child, reason)
+        else:
+            coming_back = child.id in self._running and self._ended(child, reason)
+        self.offspring.is_halting = self.core.is_halting(self.state)
+        return coming_back
 
     def _ended(self, child: Child, reason: Any) -> bool:
         del self._running[child.id]

@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from otp_runtime.behaviours import (
-    keeping_loop,  # noqa: F401 - for children that keep their state
+    lasting_loop,  # noqa: F401 - for children that keep their state, or their mailbox
     watched_async,  # noqa: F401 - for children with a watchdog
 )
 from otp_runtime.process import boot, current, shipping
