@@ -139,6 +139,15 @@ def _add_keeping(commands: _Commands) -> None:
     state.add_argument("--file", metavar="PATH", help="a database given as durable=PATH; default: all of this user's")
     _about_a_node(state, help="only the states of this node; default: OTP_NODE, else of all")
 
+    letters = _add(commands, "letters", "otp_runtime.cli.letters:perform", "look at dead letters, and send them again")
+    letters.add_argument(
+        "what", nargs="?", choices=("ls", "show", "replay", "drop"), default="ls", help="list them (default), or one"
+    )
+    letters.add_argument("id", nargs="?", metavar="ID", help="as `ls` prints it")
+    letters.add_argument("--all", action="store_true", help="replay or drop all of them")
+    letters.add_argument("--to", metavar="NAME", help="replay to another server than the one it was sent to")
+    _about_a_node(letters)
+
 
 def _add(commands: _Commands, name: str, performed_by: str, text: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)

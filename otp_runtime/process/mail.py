@@ -273,10 +273,11 @@ class Mail:
                 if is_awaited:
                     self._tell(envelope, death["reason"])
             case Fate.HANDLED:
+                last = letters.deaths_of(self.context.place, *self._key(letter.number))[-1]
                 self._mark_done(letter.number)
                 letters.forget_deaths(self.context.place)
                 if is_awaited:
-                    self._tell(envelope, self._last_death()["reason"])
+                    self._tell(envelope, last["reason"])
 
     def _tell(self, envelope: wire.Envelope, reason: Any) -> None:
         """Tell a caller that waits on that it waits in vain."""
@@ -286,9 +287,6 @@ class Mail:
             error = ServerDown(reason, self.context.box.name or self.context.pid, request)
             payload = self.context.codec.encode([wire.REPLY, serial, wire.RAISE, error])
             self.context.post(peer, payload)
-
-    def _last_death(self) -> dict[str, Any]:
-        return letters.deaths_of(self.context.place, *self._key(0))[-1]
 
     def _bury(self, letter: Letter, envelope: wire.Envelope | None) -> dict[str, Any]:
         """Make a letter a dead one."""
