@@ -56,6 +56,13 @@ class Stubborn(Counter):
             signal.pause()
 
 
+class Patient(Counter):
+    """Is asked to leave, and stays."""
+
+    def handle_call(self, request, client, state):
+        return Reply("I stay", state) if request == "leave" else super().handle_call(request, client, state)
+
+
 class BadStart(Counter):
     def init(self, start):
         raise ValueError("no luck")
@@ -98,6 +105,12 @@ number = 7
 
 def shop():
     return Shop.start_link(name="shop")
+
+
+def lasting():
+    till = Patient.child_spec(0, name="till", mailbox="durable", redeliver=1)
+    other = Counter.child_spec(0, name="other", mailbox="durable")
+    return Supervisor.start_link([till, other], strategy="one_for_one", max_restarts=1000)
 
 
 def quiet():

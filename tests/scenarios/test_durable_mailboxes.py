@@ -81,14 +81,16 @@ def rounds_of_casts(path, rounds, count, *, cls=Recorder, filling="", redeliver=
 def rounds_of_calls(path, rounds, count):
     """Let callers call across restarts, kill the server all the time; give what was wrong."""
     kills, wrong = 0, []
-    with Supervisor.start_link([Recorder.child_spec(str(path), name="recorder")], strategy="one_for_one", max_restarts=MANY):
+    with Supervisor.start_link(
+        [Recorder.child_spec(str(path), name="recorder")], strategy="one_for_one", max_restarts=MANY
+    ):
         for _ in range(rounds):
             firsts = [sender * count for sender in range(SENDERS)]
             for first in firsts:
                 process.spawn(call_all, "recorder", first, count, process.self())
             before = kills
             answers = []
-            for first in firsts:
+            for _ in firsts:
                 kills += kill("recorder")
                 answers += assert_receive(("answers", ...), 60.0)[1]
             numbers = handled(path)
