@@ -351,8 +351,9 @@ class GenServer(Generic[S]):
         everything. Gives the reply. Raises `NoProcess`, `CallTimeout` (a TimeoutError), `ServerDown(reason)`,
         `CallingSelf`, `CodecError` (the request cannot be encoded; nothing was sent). After `CallTimeout` the server
         may still be working; its late reply is dropped by reference. `across_restart=True` sends once more when the
-        server died and its name is back, so the request may be handled twice. `on_timeout="kill"` kills the server
-        when the time is up. OTP: gen_server:call/3.
+        server died and its name is back, so the request may be handled twice; where its mailbox is durable it waits
+        for the successor's answer instead, as the request is still in there. `on_timeout="kill"` kills the server when
+        the time is up. OTP: gen_server:call/3.
         """
         if not across_restart and on_timeout is None:
             return client_request(server, request, timeout)
@@ -362,8 +363,9 @@ class GenServer(Generic[S]):
     def cast(server: ServerRef, request: Any, timeout: float | None = 5.0) -> None:
         """Send `request` and go on; `handle_cast` runs in the server, some time.
 
-        To a dead or unknown server it is dropped silently. `timeout`: seconds to wait for room in a full mailbox
-        under the policy "block"; then `MailboxFull`. `CodecError` when it cannot be encoded. OTP: gen_server:cast/2.
+        To a dead or unknown server it is dropped silently; by name to one with a durable mailbox that its supervisor is
+        bringing back it is not. `timeout`: seconds to wait for room in a full mailbox under the policy "block", or for
+        that; then `MailboxFull`. `CodecError` when it cannot be encoded. OTP: gen_server:cast/2.
         """
         gen.cast(server, request, timeout)
 

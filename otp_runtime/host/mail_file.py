@@ -19,6 +19,7 @@ import mmap
 import os
 import struct
 import time
+from typing import NamedTuple
 
 from otp_runtime.host.directory import DirectoryUnusable, reserve
 
@@ -214,21 +215,33 @@ def drain(fifo: int, path: str) -> None:
         os.close(fd)
 
 
-def in_hand(path: str) -> tuple[int, int] | None:
-    """Give the epoch and the number of the letter that a dead server had in hand; None when it had none."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        header = _pread(fd, HEADER, 0)
-    finally:
-        os.close(fd)
+class InHand(NamedTuple):
+    """Which letter a dead server had in hand: its number, what that counts from, and whether it was only read."""
+
+    epoch: int
+    number: int
+    is_reading: bool
+
+
+def in_hand(path: str) -> InHand | None:
+    """Say which letter a dead server had in hand, or could not read; None when there was none."""
+    header = read(path, HEADER)
     if len(header) < HEADER:
         return None
     marks = memoryview(header).cast("Q")
+    if marks[READING]:
+        return InHand(marks[EPOCH], marks[READING] - 1, is_reading=True)
     begun = marks[BEGUN]
-    return (marks[EPOCH], begun - 1) if begun > marks[DONE] else None
+    return InHand(marks[EPOCH], begun - 1, is_reading=False) if begun > marks[DONE] else None
 
 
-__all__ = ["DirectoryUnusable", "MailFile", "NoRoom", "drain", "in_hand"]
+def read(path: str, size: int = -1) -> bytes:
+    """Give the file as it is, or its beginning; nothing when it is not there."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(size)
+    except OSError:
+        return b""
+
+
+__all__ = ["DirectoryUnusable", "InHand", "MailFile", "NoRoom", "drain", "in_hand", "read"]

@@ -178,6 +178,9 @@ class Unframer:
             return
         sender, before = _ABORT.unpack(data)
         self._partial.pop(sender, None)
+        self._drop_abandoned(sender, before)
+
+    def _drop_abandoned(self, sender: int, before: int) -> None:
         with contextlib.suppress(FileNotFoundError):  # the node is ending
             self._drop_segments(sender, before)
 

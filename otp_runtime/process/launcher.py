@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from otp_runtime.core import messages as wire
+from otp_runtime.errors import NoProcess
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, poller
 from otp_runtime.host.box import Box
@@ -108,10 +109,13 @@ class Launcher:
 
     def _send_to_name(self, name: str, payload: bytes) -> None:
         """Pass a message on, unread: to decode it could be to run code of a user's."""
-        from otp_runtime.process import names
+        from otp_runtime.process import names, returning
 
         with contextlib.suppress(Exception):
-            self.context.post(names.find(self.context, name, None, wait=False), payload)
+            try:
+                self.context.post(names.find(self.context, name, None, wait=False), payload)
+            except NoProcess:
+                returning.drop_in(self.context, name, payload)
 
     # -- starts ---------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
     letters/<when>-<id>     one file for each: what it was, of whom, of which deaths. The last `KEPT_LETTERS` are kept.
 
 Why a server died with a message in hand only its OS parent sees, which writes that down (`note_death`). The successor
-finds the message in hand, decides (`core.mailbox`), and makes it a dead letter.
+finds the message in hand, decides (`core.mailbox`), and makes it a dead letter; without one, the OS parent does.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from otp_runtime.terms.codec import Codec
 from otp_runtime.terms.reason import describe
 
 if TYPE_CHECKING:
-    from otp_runtime.core import messages as wire
+    from otp_runtime.host.box import Box
     from otp_runtime.host.directory import NodeDirectory
+    from otp_runtime.host.mail_file import InHand
     from otp_runtime.process.context import Context
 
 KEPT_LETTERS = 1000
@@ -84,17 +85,18 @@ def forget_deaths(place: places.Place) -> None:
 
 
 def keep(
-    context: Context, payload: bytes, envelope: wire.Envelope | None, deaths: list[dict[str, Any]], key: str
+    context: Context, box: Box, place: places.Place, payload: bytes, which: InHand, deaths: list[dict[str, Any]]
 ) -> None:
-    """Make a message of this server's a dead letter, and report it, once. The same `key` is the same letter.
+    """Make a message of the server with this box and place a dead letter, and report it, once.
 
-    `envelope` is None when it killed whoever decoded it.
+    It is the same letter however often it is kept.
     """
     directory = context.directory
+    key = f"{place[0]} {which.epoch} {which.number}"
     letter = DeadLetter(
         id=hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()[:8],
-        server=context.box.name or context.box.label,
-        message="a message that cannot be decoded" if envelope is None else death.describe_message(payload) or "",
+        server=box.name or box.label,
+        message="a message that cannot be decoded" if which.is_reading else death.describe_message(payload) or "",
         deaths=deaths,
         reason=deaths[-1]["reason"],
         at=deaths[-1]["at"],
@@ -106,7 +108,7 @@ def keep(
         _write(directory, letter)
     except OSError as error:
         context.node.warn(f"{letter.server}: a dead letter could not be kept: {error}: {letter.message}")
-    _report(context, letter)
+    _report(context, letter, repr(context.pid_of(box.identity.id)))
 
 
 def _write(directory: NodeDirectory, letter: DeadLetter) -> None:
@@ -120,14 +122,14 @@ def _write(directory: NodeDirectory, letter: DeadLetter) -> None:
             os.unlink(f"{directory.letters}/{oldest}")
 
 
-def _report(context: Context, letter: DeadLetter) -> None:
+def _report(context: Context, letter: DeadLetter, pid: str) -> None:
     times = "once" if len(letter.deaths) == 1 else f"{len(letter.deaths)} times"
     text = (
         f"{letter.server} died {times} with a message in hand, which is a dead letter now: {letter.message}\n"
         f"  last death: {letter.reason}\n"
         f"  see it: otp letters show {letter.id}; send it again: otp letters replay {letter.id}"
     )
-    facts = {"report": "letter", "os_pid": os.getpid(), "pid": repr(context.pid), **letter.to_json()}
+    facts = {"report": "letter", "os_pid": os.getpid(), "pid": pid, **letter.to_json()}
     context.node.report("otp_runtime.letter", 40, text, facts)
     telemetry.emit(
         "letter", server=letter.server, id=letter.id, deaths=len(letter.deaths), reason=letter.reason, at=letter.at

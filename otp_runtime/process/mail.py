@@ -28,13 +28,14 @@ from otp_runtime.core.mailbox import Fate, Hand, fate_of
 from otp_runtime.errors import CodecError, ServerDown
 from otp_runtime.host import box as boxes
 from otp_runtime.host import mail_file, pipe, poller
-from otp_runtime.host.mail_file import MailFile, NoRoom
+from otp_runtime.host.mail_file import InHand, MailFile, NoRoom
 from otp_runtime.process import letters, places
 from otp_runtime.process.context import Context
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from otp_runtime.host.box import Box
     from otp_runtime.process.boot import Boot
 
 SURVIVES = frozenset((bytes([0x92, wire.SEND]), wire.CAST_HEAD, wire.CALL_HEAD))
@@ -50,8 +51,27 @@ class Letter(bytes):
     number: int
 
 
-class MailUnframer(pipe.Unframer):
-    """Gives letters their numbers. Knows no segments: to a durable mailbox nobody sends any."""
+class LogUnframer(pipe.Unframer):
+    """Reads a log: the same bytes give the same payloads however they are cut.
+
+    Knows no segments: to a durable mailbox nobody sends any.
+    """
+
+    __slots__ = ()
+
+    def _rest(self, chunk: bytes, at: int) -> int:
+        self.half = chunk[at:]
+        return len(chunk)
+
+    def _read_segment(self, data: bytes) -> bytes:
+        return b""
+
+    def _drop_abandoned(self, sender: int, before: int) -> None:
+        """There are none."""
+
+
+class MailUnframer(LogUnframer):
+    """Gives letters their numbers."""
 
     __slots__ = ("mail",)
 
@@ -61,7 +81,7 @@ class MailUnframer(pipe.Unframer):
         self.mail = mail
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """As `Unframer.feed`; the same bytes give the same letters however they are cut."""
+        """As `Unframer.feed`; letters have their numbers."""
         found = super().feed(chunk)
         while self.half and self.mail.is_all():
             # a frame is written at once: what is cut and has nothing behind it was none
@@ -72,13 +92,6 @@ class MailUnframer(pipe.Unframer):
             if payload[:2] in SURVIVES:
                 found[index] = self.mail.numbered(payload)
         return found
-
-    def _rest(self, chunk: bytes, at: int) -> int:
-        self.half = chunk[at:]
-        return len(chunk)
-
-    def _read_segment(self, data: bytes) -> bytes:
-        return b""
 
 
 class MailSpinner(poller.Spinner):
@@ -214,7 +227,7 @@ class Mail:
             if letter.number < self.done or letter.number in taken:
                 continue
             if letter.number == poison:
-                self._bury(letter, None)
+                self._bury(letter, is_reading=True)
                 continue
             marks[mail_file.READING] = letter.number + 1
             envelope = self._read(letter)
@@ -269,7 +282,7 @@ class Mail:
                 self.context.put_first(letter, envelope)
                 telemetry.emit("letter.redelivered", server=self._who(), tries=tries + 1)
             case Fate.DEAD:
-                death = self._bury(letter, envelope)
+                death = self._bury(letter)
                 if is_awaited:
                     self._tell(envelope, death["reason"])
             case Fate.HANDLED:
@@ -288,13 +301,17 @@ class Mail:
             payload = self.context.codec.encode([wire.REPLY, serial, wire.RAISE, error])
             self.context.post(peer, payload)
 
-    def _bury(self, letter: Letter, envelope: wire.Envelope | None) -> dict[str, Any]:
-        """Make a letter a dead one."""
+    def _bury(self, letter: Letter, *, is_reading: bool = False) -> dict[str, Any]:
+        """Make a letter a dead one; gives the last death."""
         context = self.context
+        which = InHand(*self._key(letter.number), is_reading=is_reading)
         deaths = letters.deaths_of(context.place, *self._key(letter.number))
-        letters.keep(context, letter, envelope, deaths, key=f"{context.place[0]} {self._key(letter.number)}")
+        letters.keep(context, context.box, context.place, letter, which, deaths)
         self.file.marks[mail_file.READING] = 0
-        self._mark_done(letter.number)
+        if is_reading:
+            self.take_out(letter)
+        else:
+            self._mark_done(letter.number)
         letters.forget_deaths(context.place)
         return deaths[-1]
 
@@ -444,3 +461,16 @@ class Mail:
 def _frames(letter: Letter, number: int) -> list[bytes]:
     """Cut a letter into frames again; of no sender, as all of it is there."""
     return [pipe.whole(letter)] if len(letter) <= pipe.PAYLOAD_MAX else pipe.parts(letter, 0, number)
+
+
+def bury_orphan(context: Context, box: Box, place: places.Place) -> None:
+    """Make what a dead server had in hand a dead letter, as an OS parent, where no successor will: unread."""
+    path = places.mail_of(place)
+    which = mail_file.in_hand(path)
+    if which is None:
+        return
+    log = mail_file.read(path)[mail_file.HEADER :]
+    found = [payload for payload in LogUnframer("").feed(log) if payload[:2] in SURVIVES]
+    if which.number < len(found):
+        deaths = letters.deaths_of(place, which.epoch, which.number)
+        letters.keep(context, box, place, found[which.number], which, deaths)

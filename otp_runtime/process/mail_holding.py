@@ -19,6 +19,8 @@ from otp_runtime.host import mail_file
 from otp_runtime.process import letters, places
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from otp_runtime.host.box import Box
     from otp_runtime.host.directory import NodeDirectory
     from otp_runtime.process.places import Place
@@ -32,6 +34,8 @@ class HeldMailboxes:
         self._directory = directory
         self._held: dict[str, int] = {}
         self._ids: dict[str, list[int]] = {}
+        self._burying = ""
+        self._is_forgotten = False
 
     def make(self, place: Place, process_id: int, box: Box) -> None:
         """Make mailbox and lane of a process that is about to start: the mailbox that its place has, if it has one."""
@@ -64,30 +68,29 @@ class HeldMailboxes:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._directory.mailbox(process_id))
 
-    def note_death(self, place: Place, reason: Any, at: float) -> None:
+    def note_death(self, place: Place, reason: Any, at: float, *, was_ready: bool) -> None:
         """A child with a durable mailbox is dead; if it had a message in hand, its successor will ask why."""
         found = mail_file.in_hand(places.mail_of(place))
-        if found is not None:
-            letters.note_death(place, *found, reason, at)
+        if found is not None and (was_ready or found.is_reading):
+            letters.note_death(place, found.epoch, found.number, reason, at)
 
-    def wait(self, place: Place, process_id: int, *, has_name: bool, is_kept: bool) -> None:
-        """A child will be restarted; what waits for it is kept, or was its own normal end's to drop.
+    def discard(self, place: Place, process_id: int) -> None:
+        """A child has ended normally by itself and will be restarted: drop what waited, but not what will."""
+        places.forget_mail(place)
+        with contextlib.suppress(OSError):
+            os.link(self._directory.mailbox(process_id), places.fifo_of(place))
+        with contextlib.suppress(BlockingIOError, KeyError):
+            while os.read(self._held[place[0]], 1 << 20):
+                pass
+
+    def wait(self, place: Place, process_id: int, *, has_name: bool) -> None:
+        """A child will be restarted: what waits for it goes to the log, and what comes now stays in the mailbox.
 
         `has_name`: who looks for its name finds its id; else, as it died too soon, that of an earlier one.
         """
-        fd = self._held.get(place[0])
-        if fd is None:
-            return
-        if is_kept:
+        if (fd := self._held.get(place[0])) is not None:
             mail_file.drain(fd, places.mail_of(place))
-        else:
-            places.forget_mail(place)
-            with contextlib.suppress(BlockingIOError):
-                while os.read(fd, 1 << 20):
-                    pass
-            with contextlib.suppress(OSError):
-                os.link(self._directory.mailbox(process_id), places.fifo_of(place))
-        ids = self._ids[place[0]]
+        ids = self._ids.get(place[0], [])
         over = [one for one in ids if (one == process_id) != has_name]
         self._ids[place[0]] = [one for one in ids if one not in over]
         self._unlink(over)
@@ -105,5 +108,19 @@ class HeldMailboxes:
 
     def forget(self, place: Place) -> None:
         """There is no such child any more."""
+        if place[0] == self._burying:
+            self._is_forgotten = True
+            return
         places.forget(place)
         self.let_go(place, is_kept=False)
+
+    @contextlib.contextmanager
+    def burying(self, place: Place) -> Iterator[None]:
+        """For the time of the block forget nothing of a child that has died: it may be needed to say of what."""
+        self._burying, self._is_forgotten = place[0], False
+        try:
+            yield
+        finally:
+            self._burying = ""
+            if self._is_forgotten:
+                self.forget(place)

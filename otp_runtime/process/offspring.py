@@ -24,7 +24,7 @@ from otp_runtime.host import kernel, pipe, poller, tables
 from otp_runtime.host.box import Box
 from otp_runtime.host.fates import DEAD
 from otp_runtime.host.open_files import command_of
-from otp_runtime.process import boot, current, death, names, places, recordings
+from otp_runtime.process import boot, current, death, mail, names, places, recordings
 from otp_runtime.process.context import reason_of_status
 from otp_runtime.process.handle import LAUNCHER_ID
 from otp_runtime.process.looks import Looks
@@ -321,8 +321,13 @@ class Offspring:
 
     def _hold_mailbox(self, child: Child) -> None:
         """Do what makes a child's mailbox outlive it, before anybody can write to it: it waits for that."""
-        if child.job is not None and child.box is not None:
+        if child.job is None or child.box is None:
+            return
+        try:
             self.mailboxes.hold(child.job.place, child.id, child.box)
+        except OSError as error:
+            child.outcome = ["error", ("durable_mailbox", places.mail_of(child.job.place), str(error))]
+            self.kill(child)
 
     def close_boot_pipe(self, child: Child) -> None:
         """Hear no more of a child than its end."""
@@ -533,24 +538,36 @@ class Offspring:
         reason = self._cause(child)
         if child.job is not None:
             self._see_to_state(child, reason)
+        if child.job is not None and child.box.flag(boxes.MAILBOX):
+            with self.mailboxes.burying(self.place_of(child)):
+                self._conclude(child, reason, has_mail=True)
+        else:
+            self._conclude(child, reason, has_mail=False)
+        if child.job is None:
+            child.words["gone"]()
+        else:
+            self._reaped.append(child)
+
+    def _conclude(self, child: Child, reason: Any, *, has_mail: bool) -> None:
+        """Let the owner decide, and tell everybody."""
+        assert child.box is not None
         coming_back = False if child.job is None else self._on_death(child, reason)
-        has_mail = child.job is not None and bool(child.box.flag(boxes.MAILBOX))
+        is_kept = coming_back and (is_abnormal(reason) or child.told)
+        waits = has_mail and coming_back and not self.is_halting
+        if waits and not is_kept:
+            self.mailboxes.discard(self.place_of(child), child.id)
         # first the fate: whoever gets the name then finds no table of the dead in its place
         self._seal_fate(child, coming_back)
-        self._free_names(child, coming_back, child.id if has_mail and not self.is_halting else 0)
+        self._free_names(child, coming_back, child.id if waits else 0)
         self.directory.forget_mailbox(child.id, but_mail=has_mail)
         sweep_segments(self.context, child.id)
         if child.box.flag(boxes.THREADS):
             judge_threads(self.context, child.os_process, reason, besides=child.id)
         self._judge(child, reason)
         if has_mail:
-            self._see_to_mail(child, reason, coming_back)
+            self._see_to_mail(child, reason, is_kept=is_kept, waits=waits)
         if child.box.kind == boxes.KIND_SUPERVISOR:
             self._inherit_kept(child.id)
-        if child.job is None:
-            child.words["gone"]()
-        else:
-            self._reaped.append(child)
 
     def _bury_without_box(self, child: Child) -> None:
         """A subprocess of the dead is gone; or a child, after the directory of the node."""
@@ -581,15 +598,17 @@ class Offspring:
         elif (state := places.note_death(place, told=child.told)) is not None:
             child.words["last_good_state"] = death.describe_state(state)
 
-    def _see_to_mail(self, child: Child, reason: Any, coming_back: bool) -> None:
-        """Keep what waits for a child that will be restarted; not what waited when it ended normally by itself."""
+    def _see_to_mail(self, child: Child, reason: Any, *, is_kept: bool, waits: bool) -> None:
+        """Keep what `waits` for a child that will be restarted; see to what it had in hand when it died."""
         assert child.box is not None
         place = self.place_of(child)
-        is_kept = coming_back and (is_abnormal(reason) or child.told)
-        if is_kept and child.box.flag(boxes.READY):
-            self.mailboxes.note_death(place, reason, child.died_at)
-        if coming_back and not self.is_halting:
-            self.mailboxes.wait(place, child.id, has_name=bool(child.box.name), is_kept=is_kept)
+        if is_abnormal(reason) or child.told:
+            self.mailboxes.note_death(place, reason, child.died_at, was_ready=bool(child.box.flag(boxes.READY)))
+        if is_abnormal(reason) and not (child.told or waits):
+            # the owner gives up because of that, or never starts it again: no successor will see what was in hand
+            mail.bury_orphan(self.context, child.box, place)
+        if waits:
+            self.mailboxes.wait(place, child.id, has_name=bool(child.box.name))
         else:
             self.mailboxes.let_go(place, is_kept=is_kept)
 

@@ -202,7 +202,7 @@ class TestMarks:
         """Begun and not done; of a log that is not there, nothing."""
         assert in_hand(log.path) is None
         log.marks[BEGUN], log.marks[DONE] = 4, 3
-        assert in_hand(log.path)[1] == 3
+        assert in_hand(log.path).number == 3
         log.marks[DONE] = 4
 
         assert (None, None) == (in_hand(log.path), in_hand(f"{log.path}.none"))

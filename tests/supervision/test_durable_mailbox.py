@@ -503,6 +503,24 @@ class TestRedeliver:
             assert ["last"] == handled(1)
             assert [2, 2] == [len(letter.deaths) for letter in dead_letters()]
 
+    @pytest.mark.parametrize("restart", ["permanent", "temporary"])
+    def test_when_nobody_brings_it_back(self, me, restart):
+        """A supervisor that gives up lays it aside itself, and one that does not restart."""
+        spec = Mailer.child_spec(me, name="mailer", redeliver=5, restart=restart)
+        sup = supervise(spec, max_restarts=1)
+        GenServer.cast("mailer", "first")
+        GenServer.cast("mailer", lambda server: kill_me())
+        if restart == "temporary":
+            process.monitor("mailer")
+            assert_receive(Down, 5.0)
+            GenServer.stop(sup)
+        else:
+            sup.wait(5.0)
+
+        (letter,) = dead_letters()
+        assert ("mailer", 2 if restart == "permanent" else 1) == (letter.server, len(letter.deaths))
+        assert {"killed by SIGKILL"} == {one["reason"] for one in letter.deaths}
+
     def test_one_that_kills_who_reads_it(self, me):
         """It never gets to a callback."""
         with supervise(Mailer.child_spec(me, name="mailer", redeliver=5)):
@@ -510,7 +528,8 @@ class TestRedeliver:
             GenServer.cast("mailer", "behind")
 
             assert ["behind"] == handled(1)
-            assert ["a message that cannot be decoded"] == [letter.message for letter in dead_letters()]
+            (letter,) = dead_letters()
+            assert ("a message that cannot be decoded", "killed by SIGKILL") == (letter.message, letter.reason)
 
     def test_a_stop_is_no_fault_of_the_message(self, me):
         """Its callback returned: it is handled, and the queue behind it goes on."""
