@@ -16,6 +16,7 @@ from otp_runtime.behaviours.returns import NoReply, RaiseInCaller, Reply, Stop
 from otp_runtime.behaviours.server_loop import End, EndAsync, ServerLoop
 from otp_runtime.process import boot as booting
 from otp_runtime.process import places
+from otp_runtime.process.context import ExitSignal
 from otp_runtime.process.mail import Letter, Mail
 
 if TYPE_CHECKING:
@@ -35,8 +36,11 @@ class Lasting(ServerLoop):
         if boot.succession is None:
             try:
                 mail = Mail.attach(self.context)
-                mail.be_held(boot)
                 mail.recover()
+                mail.be_held(boot)
+            except ExitSignal as signal:
+                boot.say("error", signal.reason)
+                return signal.reason
             except OSError as error:
                 reason = ("durable_mailbox", places.mail_of(self.context.place), str(error))
                 booting.note_words(error)

@@ -37,6 +37,8 @@ _TAKEN_AT = 16
 TAKEN_MAX = HEADER // 8 - _TAKEN_AT
 _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 _COPY = 1 << 20
+DRAIN_STEPS = 64
+"""How often at most what is left in a mailbox is moved: somebody may write all the time."""
 
 _splice, _pread = os.splice, os.pread
 _NONBLOCK = os.SPLICE_F_NONBLOCK
@@ -206,8 +208,8 @@ def drain(fifo: int, path: str) -> None:
         return
     try:
         os.lseek(fd, 0, os.SEEK_END)
-        while _splice(fifo, fd, _COPY, flags=_NONBLOCK):
-            pass
+        for _ in range(DRAIN_STEPS):
+            _splice(fifo, fd, _COPY, flags=_NONBLOCK)
     except OSError:
         # empty, most of the time
         return

@@ -223,6 +223,7 @@ class Mail:
         begun, poison, taken = marks[mail_file.BEGUN] - 1, marks[mail_file.READING] - 1, file.taken()
         found = [payload for payload in context.unframer.feed(file.read_all()) if type(payload) is Letter]
         context.unframer.garbage = 0
+        self._taken_below = max(taken, default=-1) + 1
         for letter in found:
             if letter.number < self.done or letter.number in taken:
                 continue
@@ -238,7 +239,6 @@ class Mail:
                 self.in_hand = (letter, envelope)
             elif envelope[0] != wire.CALL or envelope[2] & wire.ACROSS:
                 context.put(letter, envelope)
-        self._taken_below = max(taken, default=-1) + 1
         self._forget_senders()
         if context.inbox:
             context.tell_queued()
@@ -356,7 +356,7 @@ class Mail:
     def take_rest(self) -> None:
         """The server ends: what is still in the mailbox goes to the log, should nobody hold that open."""
         with contextlib.suppress(OSError):
-            while True:
+            for _ in range(mail_file.DRAIN_STEPS):
                 self.file.take(self.context.fd, pipe.READ_SIZE)
 
     # -- handling -------------------------------------------------------------------------------------------

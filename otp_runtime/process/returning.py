@@ -15,6 +15,7 @@ from otp_runtime.core.names import ComingBack, Held
 from otp_runtime.errors import CallError, CallTimeout, MailboxFull
 from otp_runtime.host import pipe, poller
 from otp_runtime.process import names
+from otp_runtime.terms.pid import Pid, Via
 
 if TYPE_CHECKING:
     from otp_runtime.process.context import Context
@@ -26,7 +27,8 @@ def leave(context: Context, server: Any, payload: bytes, timeout: float | None) 
 
     Waits up to `timeout` seconds for room, or for the successor; then raises `MailboxFull`.
     """
-    if not isinstance(server, str):
+    server = _local_name(server)
+    if server is None:
         return False
     started = poller.now()
     pause = names.WAIT_SECONDS
@@ -52,10 +54,18 @@ def leave(context: Context, server: Any, payload: bytes, timeout: float | None) 
 
 def drop_in(context: Context, server: Any, payload: bytes) -> None:
     """As `leave`, without waiting: what finds no room is lost. For a timer whose time has come."""
-    if isinstance(server, str):
-        owner = names.owner_of(context.directory, server)
-        if isinstance(owner, ComingBack) and owner.mailbox:
-            _write(context, owner.mailbox, payload)
+    name = _local_name(server)
+    owner = None if name is None else names.owner_of(context.directory, name)
+    if isinstance(owner, ComingBack) and owner.mailbox:
+        _write(context, owner.mailbox, payload)
+
+
+def _local_name(server: Any) -> str | None:
+    """Give the local name that a reference means: that of a partition, too."""
+    if isinstance(server, Via):
+        with contextlib.suppress(CallError, TypeError):
+            server = names.whereis_via(server)
+    return server if isinstance(server, str) else None
 
 
 def _write(context: Context, mailbox: int, payload: bytes) -> bool:
@@ -90,7 +100,7 @@ def follow(context: Context, server: Any, peer: Peer, payload: bytes, timeout: f
 
     What came of it in part the successor drops for this. Sent to a pid it is lost, as in OTP.
     """
-    if not peer.survives or not isinstance(server, str):
+    if not peer.survives or isinstance(server, Pid):
         return
     started = poller.now()
     deadline = None if timeout is None else started + timeout

@@ -22,10 +22,12 @@ from otp_runtime import (
     GenStateMachine,
     MailboxFull,
     NoReply,
+    PartitionSupervisor,
     Reply,
     ServerDown,
     Stop,
     Supervisor,
+    Via,
     process,
     system,
     upgrade,
@@ -276,6 +278,36 @@ class TestByName:
                 before.open()
 
                 assert ["cast", "sent", 2_000] == handled(3)
+
+    def test_a_partition(self, me):
+        """It has a local name, which the key leads to."""
+        with gate() as before:
+            before.admit()
+            spec = Late.child_spec((before, None, me))
+            with PartitionSupervisor.start_link(spec, partitions=1, name="parts", max_restarts=MANY):
+                before.wait_arrival()
+                GenServer.call("parts/0", "ready")
+                sigkill("parts/0")
+                before.wait_arrival()
+                GenServer.cast(Via(PartitionSupervisor, ("parts", "key")), "cast", timeout=0)
+                before.open()
+
+                assert ["ready", "cast"] == handled(2)
+
+    def test_a_timer(self, me):
+        """Its time has come while nobody has the name."""
+        with gate() as before:
+            before.admit()
+            with supervise(Late.child_spec((before, None, me), name="mailer")):
+                before.wait_arrival()
+                sigkill("mailer")
+                before.wait_arrival()
+                process.send_after("mailer", "due", 0)
+                process.send_after(process.self(), "later", 0.05)
+                assert_receive("later")
+                before.open()
+
+                assert ["due"] == handled(1)
 
     def test_without_room_the_sender_waits(self, me):
         """For the successor, up to its time; then `MailboxFull`."""
