@@ -418,6 +418,8 @@ class Mail:
 
     def _rewrite(self) -> None:
         """Write what is left into a new log, counted from 0; without room all stays as it was."""
+        if self.in_hand is not None:
+            return
         left = list(self._left())
         frames = [frame for number, letter in enumerate(left) for frame in _frames(letter, number)]
         unframer = self.context.unframer
