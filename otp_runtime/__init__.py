@@ -17,10 +17,13 @@ if TYPE_CHECKING:  # the same names once more, where type checkers look for them
     from .behaviours.gen_statem import GenStateMachine
     from .behaviours.returns import Ignore, NoReply, Ok, Reply, Stop
     from .behaviours.task import Task
+    from .core.backoff import Backoff
     from .core.child_spec import ChildSpec
     from .core.keep import Every
+    from .core.limits import Limits
     from .core.patterns import Bind
     from .core.tasks import TaskDone, TaskExit
+    from .core.watchdog import Watchdog
     from .errors import (
         AlreadyPresent,
         AlreadyRegistered,
@@ -79,6 +82,7 @@ __all__ = [
     "AlreadyRegistered",
     "AlreadyStarted",
     "Application",
+    "Backoff",
     "BadChildSpec",
     "BadSupervisorFlags",
     "Bind",
@@ -111,6 +115,7 @@ __all__ = [
     "HandlerFailed",
     "Ignore",
     "InitFailed",
+    "Limits",
     "MailboxFull",
     "MaxChildren",
     "NoHandler",
@@ -157,6 +162,7 @@ __all__ = [
     "TaskSupervisor",
     "UpgradeFailed",
     "Via",
+    "Watchdog",
     "application",
     "attach",
     "pg",
@@ -177,6 +183,7 @@ _HOMES = {
     "AlreadyRegistered": "errors",
     "AlreadyStarted": "errors",
     "Application": "application.application",
+    "Backoff": "core.backoff",
     "BadChildSpec": "errors",
     "BadSupervisorFlags": "errors",
     "Bind": "core.patterns",
@@ -209,6 +216,7 @@ _HOMES = {
     "HandlerFailed": "errors",
     "Ignore": "behaviours.returns",
     "InitFailed": "errors",
+    "Limits": "core.limits",
     "MailboxFull": "errors",
     "MaxChildren": "errors",
     "NoHandler": "errors",
@@ -255,6 +263,7 @@ _HOMES = {
     "TaskSupervisor": "supervision.task_supervisor",
     "UpgradeFailed": "errors",
     "Via": "terms.pid",
+    "Watchdog": "core.watchdog",
     "attach": "process.node",
     "upgrade": "supervision.upgrade",
     "why": "process.death",

@@ -11,9 +11,11 @@ from otp_runtime.process import ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import EllipsisType
     from typing import TypeAlias
 
     from otp_runtime.behaviours.gen import Client
+    from otp_runtime.core.backoff import Backoff
     from otp_runtime.core.child_spec import ChildSpec
     from otp_runtime.terms.pid import Pid, ServerRef
 
@@ -96,6 +98,7 @@ class Agent:
         name: Any = None,
         timeout: float | None = None,
         spare: int = 0,
+        backoff: Backoff | EllipsisType | None = ...,
         **options: Unpack[Options],
     ) -> ChildSpec:
         """Say how a supervisor starts this agent. `id` defaults to the local `name`, else "Agent"."""
@@ -103,7 +106,15 @@ class Agent:
         if id is None:
             id = name if isinstance(name, str) else "Agent"
         return _AgentServer.child_spec(
-            fun, id=id, restart=restart, shutdown=shutdown, significant=significant, name=name, spare=spare, **more
+            fun,
+            id=id,
+            restart=restart,
+            shutdown=shutdown,
+            significant=significant,
+            name=name,
+            backoff=backoff,
+            spare=spare,
+            **more,
         )
 
     @staticmethod

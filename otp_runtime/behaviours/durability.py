@@ -42,7 +42,10 @@ class NamedClasses:
             with contextlib.suppress(CodecError):
                 found = self._shipper.load_class(ref)
         if found is None:
-            message = f"this run of the program has no class {ref[1]}, or the server does not use it"
+            message = (
+                f"this run of the program has no class {ref[0]}.{ref[1]} when the server starts: "
+                "define it before, or in a module"
+            )
             raise LookupError(message)
         return found
 

@@ -66,6 +66,9 @@ class EventManager(GenServer[Entries]):
 
     _label: ClassVar[str] = "GenEvent"
     _keeps_nothing: ClassVar[bool] = True
+    _mail_is_lost: ClassVar[str] = (
+        "the handlers of an event manager go with its process, and events without them are lost"
+    )
     trap_exit: ClassVar[bool] = True
 
     def init(self, arg: Any, /) -> Any:

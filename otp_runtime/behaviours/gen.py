@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from otp_runtime.core import messages as wire
 from otp_runtime.errors import CallError, CallingSelf, CallTimeout, NoProcess, ServerDown
 from otp_runtime.host import pipe, poller
+from otp_runtime.process import across, bridge, names, returning
 from otp_runtime.process import client as clients
-from otp_runtime.process import names
 from otp_runtime.process import primitives as process
 from otp_runtime.process.client import Client
 from otp_runtime.process.context import ExitSignal, Slot
@@ -37,18 +37,12 @@ def call(
     """See `GenServer.call`."""
     if not across_restart and on_timeout is None:
         return clients.request(server, request, timeout)
-    deadline = None if timeout is None else poller.now() + timeout
     try:
-        return clients.request(server, request, timeout)
+        return (across.request if across_restart else clients.request)(server, request, timeout)
     except CallTimeout:
         if on_timeout == "kill" and (pid := whereis(server)) is not None:
             process.exit(pid, "kill")
         raise
-    except ServerDown:
-        if not across_restart:
-            raise
-    left = None if deadline is None else max(0.0, deadline - poller.now())
-    return clients.request(server, request, left)
 
 
 def cast(server: Any, request: Any, timeout: float | None = 5.0) -> None:
@@ -61,8 +55,11 @@ def cast(server: Any, request: Any, timeout: float | None = 5.0) -> None:
     try:
         peer = names.find(context, server, None, wait=False)
     except CallError:
+        returning.leave(context, server, payload, timeout)
         return
     process.deliver(context, peer, payload, timeout)
+    if peer.missed:
+        returning.follow(context, server, peer, payload, timeout)
 
 
 def reply(client: Client[Any], value: Any) -> None:
@@ -129,8 +126,6 @@ def request_past_queue(server: Any, request: Any, timeout: float | None) -> Any:
 async def acall(server: Any, request: Any, timeout: float | None = 5.0) -> Any:
     """See `GenServer.acall`."""
     import asyncio
-
-    from otp_runtime.process import bridge
 
     context = clients.caller(server, request)
     started = poller.now()

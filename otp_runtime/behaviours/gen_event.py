@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from otp_runtime.behaviours.gen import RequestId
     from otp_runtime.behaviours.returns import NoReply, Ok, Reply, Stop
+    from otp_runtime.core.backoff import Backoff
     from otp_runtime.core.child_spec import ChildSpec
     from otp_runtime.terms.pid import Pid, Ref, ServerRef
 
@@ -159,6 +160,7 @@ class GenEvent:
         significant: bool = False,
         name: Any = None,
         spare: int = 0,
+        backoff: Backoff | EllipsisType | None = ...,
         **options: Unpack[SpecOptions],
     ) -> ChildSpec:
         """Say how a supervisor starts a manager. `id` defaults to the local `name`, else "GenEvent".
@@ -169,7 +171,14 @@ class GenEvent:
         if id is None:
             id = name if isinstance(name, str) else "GenEvent"
         return _server().child_spec(  # type: ignore[no-any-return]
-            id=id, restart=restart, shutdown=shutdown, significant=significant, name=name, spare=spare, **options
+            id=id,
+            restart=restart,
+            shutdown=shutdown,
+            significant=significant,
+            name=name,
+            backoff=backoff,
+            spare=spare,
+            **options,
         )
 
     @staticmethod

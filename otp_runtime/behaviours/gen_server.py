@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypedDict, Un
 from otp_runtime.behaviours import gen, server_loop
 from otp_runtime.behaviours.overridable import overridable
 from otp_runtime.core import keep
+from otp_runtime.core import mailbox as mailboxes
 from otp_runtime.core.child_spec import ChildSpec, is_seconds
+from otp_runtime.core.limits import Limits, check_limits
 from otp_runtime.core.names import check_name
+from otp_runtime.core.watchdog import Watchdog, check_watchdog
 from otp_runtime.errors import BadChildSpec
 from otp_runtime.process import boot, ending, starting
 from otp_runtime.process import primitives as process
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
     from otp_runtime.behaviours.gen import Client, RequestId, Response
     from otp_runtime.behaviours.returns import Ignore, NoReply, Ok, Reply, Stop
+    from otp_runtime.core.backoff import Backoff
     from otp_runtime.terms.pid import Ref, ServerRef
 
     MaybeNone: TypeAlias = Any
@@ -67,7 +71,23 @@ RESERVED = frozenset(
         "commit",
     ]
 )
-OPTIONS = ("overflow", *keep.OPTIONS)
+OPTIONS = ("overflow", "limits", "watchdog", *keep.OPTIONS, *mailboxes.OPTIONS)
+SETTINGS = (
+    "restart",
+    "shutdown",
+    "backoff",
+    "options",
+    "trap_exit",
+    "restore",
+    "durable",
+    "max_state_crashes",
+    "limits",
+    "watchdog",
+    "mailbox",
+    "redeliver",
+    "vsn",
+)
+"""Class attributes that are values, not methods."""
 
 
 class Options(TypedDict, total=False):
@@ -78,6 +98,11 @@ class Options(TypedDict, total=False):
     durable: bool | str | os.PathLike[str] | None
     commit: keep.Commit
     max_state_crashes: int
+    record: bool
+    limits: Limits | None
+    watchdog: Watchdog | None
+    mailbox: mailboxes.Mailbox
+    redeliver: int
 
 
 class SpecOptions(Options, total=False):
@@ -108,6 +133,8 @@ class GenServer(Generic[S]):
 
     restart: ClassVar[Literal["permanent", "transient", "temporary"]] = "permanent"
     shutdown: ClassVar[float | Literal["brutal_kill"] | None] = 5.0
+    backoff: ClassVar[Backoff | None] = None
+    """How long a supervisor waits before each restart; None: it does not wait."""
     options: ClassVar[Options] = {}
     _has_typed_methods: ClassVar[bool] = False
 
@@ -115,6 +142,14 @@ class GenServer(Generic[S]):
     """What a successor starts with: "last_good", "previous" or "fresh" (None: "last_good" where `durable` is set)."""
     durable: ClassVar[bool | str | os.PathLike[str] | None] = None
     max_state_crashes: ClassVar[int] = keep.DEFAULT_STATE_CRASHES
+    limits: ClassVar[Limits | None] = None
+    """What the server and its subprocesses may use: see `Limits`."""
+    watchdog: ClassVar[Watchdog | None] = None
+    """How long a callback may take before the server counts as hung and is killed; None: for ever."""
+    mailbox: ClassVar[mailboxes.Mailbox] = mailboxes.TRANSIENT
+    """Whether what was sent and not yet handled is lost when the server dies, or handled by its successor."""
+    redeliver: ClassVar[int] = 0
+    """How often the message in hand at a death is tried again; then it is a dead letter."""
     vsn: ClassVar[Any] = None
     """The version of the class: a state that another version kept goes through `code_change`. OTP: -vsn."""
 
@@ -127,7 +162,7 @@ class GenServer(Generic[S]):
                 f"name it otherwise, e.g. {name}_it"
             )
             raise TypeError(msg)
-        for name in ("restart", "shutdown", "options", "trap_exit", "restore", "durable", "max_state_crashes", "vsn"):
+        for name in SETTINGS:
             if inspect.isfunction(cls.__dict__.get(name)):
                 msg = f"{cls.__qualname__}.{name} is a setting of the class, not a method: write {name} = …"
                 raise TypeError(msg)
@@ -148,7 +183,10 @@ class GenServer(Generic[S]):
         `init(arg)` runs in the new process. `name`: a local name (str), `Via(registry, key)` or `Global(name)`, taken
         before `init` runs. `timeout`: seconds that `init` may take (default None: for ever); then it is killed.
         `overflow`: what a sender meets whose message finds no room ("block", "drop_newest", "error"). `restore`,
-        `durable`, `commit`, `max_state_crashes`: what of the state outlives a crash, see the guide.
+        `durable`, `commit`, `max_state_crashes`: what of the state outlives a crash; `mailbox`, `redeliver`: whether
+        what waits to be handled does; `record`: whether what leads to a crash can be replayed; see the guide. `limits`:
+        what it may use, as `Limits(rss_soft="300MB")` (default None: as much as there is). `watchdog`: how long a
+        callback may take, as `Watchdog(busy=5.0)` (default: for ever).
         Gives the pid; None when `init` returned `Ignore()`. Raises `AlreadyStarted(pid)` when the name is taken,
         `InitFailed(reason)`, `StartTimeout`, `DurableStateError`, `NoNode`; no process is left then.
         OTP: gen_server:start/3.
@@ -212,13 +250,15 @@ class GenServer(Generic[S]):
         shutdown: float | Literal["brutal_kill"] | EllipsisType | None = ...,
         significant: bool = False,
         name: Any = None,
+        backoff: Backoff | EllipsisType | None = ...,
         spare: int = 0,
         **options: Unpack[SpecOptions],
     ) -> ChildSpec:
         """Say how a supervisor starts this server: `start_link(arg, name=name, **options)`, run in the new process.
 
-        `id` defaults to the local `name`, else to the class's qualified name; `restart` and `shutdown` to the class's.
-        `spare`: processes that the supervisor is to keep forked ahead, see `ChildSpec`.
+        `id` defaults to the local `name`, else to the class's qualified name; `restart`, `shutdown` and
+        `backoff` (how long to wait before a restart, see `Backoff`) to the class's. `spare`: processes that the
+        supervisor is to keep forked ahead, see `ChildSpec`.
         """
         keywords: dict[str, Any] = dict(options)
         check_any_name(name)
@@ -234,6 +274,7 @@ class GenServer(Generic[S]):
             restart=cls.restart if restart is None else restart,
             shutdown=cls.shutdown if isinstance(shutdown, EllipsisType) else shutdown,
             significant=significant,
+            backoff=cls.backoff if isinstance(backoff, EllipsisType) else backoff,
             spare=spare,
         )
 
@@ -313,8 +354,9 @@ class GenServer(Generic[S]):
         everything. Gives the reply. Raises `NoProcess`, `CallTimeout` (a TimeoutError), `ServerDown(reason)`,
         `CallingSelf`, `CodecError` (the request cannot be encoded; nothing was sent). After `CallTimeout` the server
         may still be working; its late reply is dropped by reference. `across_restart=True` sends once more when the
-        server died and its name is back, so the request may be handled twice. `on_timeout="kill"` kills the server
-        when the time is up. OTP: gen_server:call/3.
+        server died and its name is back, so the request may be handled twice; where its mailbox is durable it waits
+        for the successor's answer instead, as the request is still in there. `on_timeout="kill"` kills the server when
+        the time is up. OTP: gen_server:call/3.
         """
         if not across_restart and on_timeout is None:
             return client_request(server, request, timeout)
@@ -324,8 +366,9 @@ class GenServer(Generic[S]):
     def cast(server: ServerRef, request: Any, timeout: float | None = 5.0) -> None:
         """Send `request` and go on; `handle_cast` runs in the server, some time.
 
-        To a dead or unknown server it is dropped silently. `timeout`: seconds to wait for room in a full mailbox
-        under the policy "block"; then `MailboxFull`. `CodecError` when it cannot be encoded. OTP: gen_server:cast/2.
+        To a dead or unknown server it is dropped silently; by name to one with a durable mailbox that its supervisor is
+        bringing back it is not. `timeout`: seconds to wait for room in a full mailbox under the policy "block", or for
+        that; then `MailboxFull`. `CodecError` when it cannot be encoded. OTP: gen_server:cast/2.
         """
         gen.cast(server, request, timeout)
 
@@ -427,12 +470,23 @@ def _settings(cls: Any, options: dict[str, Any]) -> dict[str, Any]:
             settings["durable"] = cls.durable
         if cls.max_state_crashes != keep.DEFAULT_STATE_CRASHES:
             settings["max_state_crashes"] = cls.max_state_crashes
+        if cls.limits is not None:
+            settings["limits"] = cls.limits
+        if cls.watchdog is not None:
+            settings["watchdog"] = cls.watchdog
+        if cls.mailbox != mailboxes.TRANSIENT:
+            settings["mailbox"] = cls.mailbox
+        if cls.redeliver != 0:
+            settings["redeliver"] = cls.redeliver
     settings |= cls.options
     settings |= options
     check_options(settings)
-    if getattr(cls, "_keeps_nothing", False) and keep.keep_of(settings) is not None:
-        field = "restore" if "restore" in settings else "durable"
+    if getattr(cls, "_keeps_nothing", False) and (settings.get("record") or keep.keep_of(settings) is not None):
+        field = next(field for field in ("record", "restore", "durable") if field in settings)
         raise BadChildSpec(field, settings[field], f"nothing: of a {server_loop.label_of(cls)} no state can be kept")
+    why_not = getattr(cls, "_mail_is_lost", "")
+    if why_not and mailboxes.is_durable(settings):
+        raise BadChildSpec("mailbox", settings["mailbox"], f"'transient': {why_not}")
     if isinstance(settings.get("durable"), str | os.PathLike):
         settings["durable"] = _absolute(settings["durable"])
     return settings
@@ -449,6 +503,9 @@ def check_options(options: dict[str, Any]) -> None:
         if key not in OPTIONS:
             raise BadChildSpec(key, value, f"one of the options {', '.join(OPTIONS)}")
     keep.check_keep(options)
+    check_limits(options)
+    check_watchdog(options)
+    mailboxes.check_mailbox(options)
     overflow = options.get("overflow", "block")
     if overflow not in {"block", "drop_newest", "error"}:
         raise BadChildSpec("overflow", overflow, "'block', 'drop_newest' or 'error'")

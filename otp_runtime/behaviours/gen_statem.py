@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from otp_runtime.behaviours.statem_server import StatemServer
+    from otp_runtime.core.backoff import Backoff
     from otp_runtime.core.child_spec import ChildSpec
     from otp_runtime.terms.pid import Pid, Ref, ServerRef
 
@@ -63,7 +64,10 @@ class GenStateMachine:
 
     restart: ClassVar[Literal["permanent", "transient", "temporary"]] = "permanent"
     shutdown: ClassVar[float | Literal["brutal_kill"] | None] = 5.0
+    backoff: ClassVar[Backoff | None] = None
+    """How long a supervisor waits before each restart; None: it does not wait."""
     options: ClassVar[Options] = {}
+    _mail_is_lost: ClassVar[str] = "a state machine postpones events inside its process, which go with it"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse what would break the library's own names, saying what to write instead."""
@@ -75,7 +79,7 @@ class GenStateMachine:
                 f"otherwise. {advice}"
             )
             raise TypeError(msg)
-        for name in ("restart", "shutdown", "options", "trap_exit", "state_enter", "callback_mode"):
+        for name in ("restart", "shutdown", "backoff", "options", "trap_exit", "state_enter", "callback_mode"):
             if inspect.isfunction(cls.__dict__.get(name)):
                 msg = f"{cls.__qualname__}.{name} is a setting of the class, not a method: write {name} = …. {advice}"
                 raise TypeError(msg)
@@ -146,6 +150,7 @@ class GenStateMachine:
         significant: bool = False,
         name: Any = None,
         spare: int = 0,
+        backoff: Backoff | EllipsisType | None = ...,
         **options: Unpack[SpecOptions],
     ) -> ChildSpec:
         """Say how a supervisor starts this machine. As `GenServer.child_spec`."""
@@ -158,6 +163,7 @@ class GenStateMachine:
             significant=significant,
             name=name,
             spare=spare,
+            backoff=backoff,
             **options,
         )
 

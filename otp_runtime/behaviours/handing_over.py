@@ -179,6 +179,7 @@ async def succeed(loop: ServerLoop, succession: Succession) -> None:
         state = changed_state(await _settled(loop.server.code_change(left["vsn"], state, extra)))
     succession.await_switch()
     loop.context, loop.box = context, context.box
+    loop.settled()
     if bereft:
         context.drain()
     for serial, receiver in bereft:

@@ -25,6 +25,7 @@ from otp_runtime.core.keep import Every
 from otp_runtime.core.snapshots import Slot, Streak, turn
 from otp_runtime.core.unchanged import is_frozen, is_same, parts_of
 from otp_runtime.errors import CodecError, DurableStateError, ExitWith, RuntimeBug
+from otp_runtime.host import box as boxes
 from otp_runtime.host import poller
 from otp_runtime.host.snapshot_file import Saved, SnapshotFile
 from otp_runtime.process import places
@@ -121,6 +122,11 @@ class Keeper:
         return self._codec.encode(self.loop.server.kept_form(state), what)
 
     @property
+    def newest(self) -> int:
+        """The newest generation that is kept, 0 when there is none. The next one is one more."""
+        return self._turns[0] - 1
+
+    @property
     def _is_newest(self) -> bool:
         """Whether what the server builds on is the newest that is kept: not so while it is a step back."""
         generation, parent, *_slots = self._turns
@@ -138,6 +144,7 @@ class Keeper:
         self._encode = self._encode_form if hasattr(server, "kept_form") else self._codec.encode
         self._file = SnapshotFile.open(places.file_of(context.place))
         self._write = self._file.write
+        self.loop.box.set_flag(boxes.KEEPS)
         self._file.phase = snapshots.UNUSED
         self._file.redact(_redacts(server))
         slots = self._file.slots()
@@ -206,6 +213,8 @@ class Keeper:
 
     def commit(self, state: Any) -> None:
         """Keep `state` unless it is what was kept last; raises as `returned`."""
+        if self._durable is not None and self._durable.has_moved():
+            self._follow(self._durable)
         if self._unchanged and self._is_known(state):
             return
         data = self._encode(state, "state")
@@ -220,6 +229,12 @@ class Keeper:
         self._last = data
         if self._unchanged:
             self._unchanged, self._frozen, self._parts = 0, _NOTHING, None
+
+    def _follow(self, store: DurableStore) -> None:
+        """The database is gone, or another one is in its place: what is kept is written there, changed or not."""
+        how = store.open_again()
+        self._warn(f"the database {store.path} was {how} while this server kept its state in it: it is written again")
+        self._last, self._frozen, self._parts, self._unchanged = None, _NOTHING, None, 0
 
     def _is_known(self, state: Any) -> bool:
         """Whether `state` is the one that is kept, without encoding it."""

@@ -6,7 +6,7 @@ A class of its own, so that a server which keeps nothing pays nothing for it. Al
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from otp_runtime.behaviours.keeping import Keeper, at_once, reason_of
 from otp_runtime.behaviours.returns import MISSING, NoReply, RaiseInCaller, Reply, Stop
@@ -28,12 +28,14 @@ _CHANGES_STATE = ("replace_state", "change_code")
 class Keeping(ServerLoop):
     """What both loops have in common."""
 
+    keeper_class: ClassVar[type[Keeper]] = Keeper
+
     def __init__(self, context: Context, server: Any, options: dict[str, Any]) -> None:
         """See `ServerLoop`; the options say what is kept."""
         super().__init__(context, server, options)
         keep = keep_of(options)
         assert keep is not None
-        self.keeper = Keeper(self, keep)
+        self.keeper = self.keeper_class(self, keep)
         # what is called with the state that a callback gave; the keeper puts the shortest way here
         self.keep_state: Callable[[Any], None] = self.keeper.returned
         self._apply_plain = super()._apply
@@ -90,11 +92,11 @@ class KeepingLoop(Keeping):
         super()._loop()
 
 
-def make(context: Context, server: Any, options: dict[str, Any], *, is_async: bool) -> Keeping:
-    """Make the loop of a server whose options ask for its state to be kept."""
+def keeping(*, is_async: bool) -> type[Keeping]:
+    """Choose the class of the loop of a server whose state is kept."""
     if is_async:
         # the event loop's modules weigh more than all else that a server has
         from otp_runtime.behaviours.async_keeping_loop import AsyncKeepingLoop
 
-        return AsyncKeepingLoop(context, server, options)
-    return KeepingLoop(context, server, options)
+        return AsyncKeepingLoop
+    return KeepingLoop

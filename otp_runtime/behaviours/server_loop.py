@@ -22,6 +22,8 @@ from otp_runtime.behaviours.gen import send_reply
 from otp_runtime.behaviours.returns import MISSING, Ignore, NoReply, Ok, RaiseInCaller, Reply, Stop
 from otp_runtime.core import messages as wire
 from otp_runtime.core.keep import keep_of
+from otp_runtime.core.limits import bounds_of
+from otp_runtime.core.mailbox import is_durable
 from otp_runtime.errors import CodecError
 from otp_runtime.host import box as boxes
 from otp_runtime.host import pipe, poller
@@ -29,7 +31,7 @@ from otp_runtime.process import boot as booting
 from otp_runtime.process.client import Client
 from otp_runtime.process.context import ExitSignal
 from otp_runtime.terms.events import Exit
-from otp_runtime.terms.reason import is_abnormal
+from otp_runtime.terms.reason import cut_middle, is_abnormal
 
 if TYPE_CHECKING:
     from otp_runtime.behaviours.debugging import Debugger
@@ -78,6 +80,8 @@ class EndAsync(BaseException):
 
 class ServerLoop:
     """One server: the user's object, its state, what comes next."""
+
+    mailbox = "transient"
 
     def __init__(self, context: Context, server: Any, options: dict[str, Any]) -> None:
         """`server` is an instance of the user's class."""
@@ -129,6 +133,9 @@ class ServerLoop:
             return end.reason
         except BaseException as error:  # noqa: BLE001 - whatever it is, it ends the server by OTP's rules
             return self._failed_init(boot, error)
+
+    def settled(self) -> None:
+        """Called when the box is the server's own: of a successor, only once it has taken over."""
 
     def _failed_init(self, boot: Boot, error: BaseException) -> Any:
         reason = booting.reason_of(error, self.context)
@@ -484,7 +491,7 @@ class ServerLoop:
 
 def _shown(value: Any) -> str:
     try:
-        return repr(value)[: booting.SHOWN_MAX]
+        return cut_middle(repr(value), booting.SHOWN_MAX)
     except Exception as error:  # noqa: BLE001 - a broken __repr__ must not hide what it should have shown
         return f"(repr raised {error!r})"
 
@@ -503,24 +510,57 @@ def _run_server(context: Context, boot: Boot, cls: type, arg: Any, name: Any, op
     context.box.label = label_of(cls)
     overflow = options.get("overflow", "block")
     context.box.set_flag(boxes.OVERFLOW, boxes.OVERFLOW_POLICIES.index(overflow))
+    if (bounds := bounds_of(options)) is not None:
+        context.box.limits = bounds
     # a state machine, an event manager: an object of the library's between the loop and the user's class
     server = getattr(cls, "_hosted_server", cls)()
-    loop: ServerLoop
-    if keep_of(options) is not None:
-        is_async = _is_async(server)
-        boot.have_ahead(f"otp_runtime.behaviours.{'async_' if is_async else ''}keeping_loop")
+    is_lasting = _has_lasting_mail(context, boot, options)
+    loop = _loop_class(boot, server, options, is_lasting=is_lasting)(context, server, options)
+    loop.cls = cls
+    return loop.run(boot, name, arg)
+
+
+def _has_lasting_mail(context: Context, boot: Boot, options: dict[str, Any]) -> bool:
+    """Whether this server's mailbox is durable: somebody must bring it back for that. An upgrade does not change it."""
+    if boot.succession is not None:
+        return boot.succession.has_lasting_mail
+    if is_durable(options) and context.place[0] != context.directory.state(context.id):
+        return True
+    context.box.set_flag(boxes.MAILBOX, 0)
+    return False
+
+
+def _loop_class(boot: Boot, server: Any, options: dict[str, Any], *, is_lasting: bool) -> type[ServerLoop]:
+    """Choose the loop: what an option adds is in a class of its own, so that nobody pays for what he does not use."""
+    loop: type[ServerLoop] = ServerLoop
+    is_async = _is_async(server)
+    kind = "async_" if is_async else ""
+    if options.get("record"):
+        boot.have_ahead(f"otp_runtime.behaviours.{kind}recording_loop")
+        from otp_runtime.behaviours import recording_loop
+
+        loop = recording_loop.recording(options, is_async=is_async)
+    elif keep_of(options) is not None:
+        boot.have_ahead(f"otp_runtime.behaviours.{kind}keeping_loop")
         from otp_runtime.behaviours import keeping_loop
 
-        loop = keeping_loop.make(context, server, options, is_async=is_async)
-    elif _is_async(server):
+        loop = keeping_loop.keeping(is_async=is_async)
+    elif is_async:
         boot.have_ahead("otp_runtime.behaviours.async_loop")
         from otp_runtime.behaviours.async_loop import AsyncServerLoop
 
-        loop = AsyncServerLoop(context, server, options)
-    else:
-        loop = ServerLoop(context, server, options)
-    loop.cls = cls
-    return loop.run(boot, name, arg)
+        loop = AsyncServerLoop
+    if is_lasting:
+        boot.have_ahead(f"otp_runtime.behaviours.{kind}lasting_loop")
+        from otp_runtime.behaviours.lasting_loop import lasting
+
+        loop = lasting(loop, is_async=is_async)
+    if options.get("watchdog") is not None:
+        boot.have_ahead(f"otp_runtime.behaviours.{'watched_async' if is_async else 'watched_loop'}")
+        from otp_runtime.behaviours.watched_loop import watched
+
+        loop = watched(loop, is_async=is_async)
+    return loop
 
 
 def _is_async(server: Any) -> bool:

@@ -139,6 +139,7 @@ def status_of(loop: ServerLoop) -> dict[str, Any]:
         "parent": loop.context.pid_of(loop.context.parent),
         "trap_exit": loop.context.trap_exit,
         "handled": loop.handled,
+        "mailbox": loop.mailbox,
         "queued": len(loop.context.inbox) + len(loop.set_aside),
         "debug": [] if loop.debugger is None else loop.debugger.what_is_on(),
         "state": status.get("state"),

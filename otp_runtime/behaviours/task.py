@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeVar
 
+    from otp_runtime.core.backoff import Backoff
     from otp_runtime.core.tasks import How, Result
     from otp_runtime.process.context import Context
 
@@ -108,10 +109,12 @@ class Task(Generic[V]):
         restart: Literal["permanent", "transient", "temporary"] = "temporary",
         shutdown: float | Literal["brutal_kill"] | EllipsisType | None = ...,
         significant: bool = False,
+        backoff: Backoff | None = None,
     ) -> ChildSpec:
         """Say how a supervisor starts this task: `start_link(fun, *args)`, in the new process.
 
         `id` defaults to "Task", `restart` to "temporary" (it is not run again), `shutdown` to 5.0 seconds.
+        `backoff`: how long to wait before it is run again, where it is.
         """
         return ChildSpec(
             id="Task" if id is None else id,
@@ -119,6 +122,7 @@ class Task(Generic[V]):
             restart=restart,
             shutdown=5.0 if shutdown is ... else shutdown,
             significant=significant,
+            backoff=backoff,
         )
 
     @staticmethod

@@ -12,6 +12,9 @@ from otp_runtime.cli.failures import FAILED, CommandError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
+
+    _Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - it has no public name
 
 CHAPTERS: Final = ("counter", "strategies", "crash", "upgrade")
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -56,6 +59,15 @@ def make_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
+    _add_running(commands)
+    _add_looking(commands)
+    _add_acting(commands)
+    _add_keeping(commands)
+    return parser
+
+
+def _add_running(commands: _Commands) -> None:
+    """Add what starts something of its own, or asks about the machine."""
     demo = _add(commands, "demo", "otp_runtime.cli.demo:perform", "see supervised processes die and come back")
     demo.add_argument("chapter", nargs="?", choices=CHAPTERS, help="one part of the story; default: all of it")
 
@@ -68,6 +80,12 @@ def make_parser() -> argparse.ArgumentParser:
         "--reload", action="store_true", help="upgrade the tree when a .py file below this directory changes"
     )
 
+    doctor = _add(commands, "doctor", "otp_runtime.cli.doctor:perform", "check that this machine can run nodes")
+    _may_be_json(doctor)
+
+
+def _add_looking(commands: _Commands) -> None:
+    """Add what looks at a node and changes nothing."""
     tree = _add(commands, "tree", "otp_runtime.cli.looking:tree", "show the supervision tree")
     _about_a_node(tree)
     ps = _add(commands, "ps", "otp_runtime.cli.looking:ps", "list all processes")
@@ -78,7 +96,25 @@ def make_parser() -> argparse.ArgumentParser:
     _about_a_process(inspect)
     why = _add(commands, "why", "otp_runtime.cli.looking:why", "explain the last death of a process")
     _about_a_process(why)
+    why.add_argument("--all", action="store_true", help="all deaths on record (ten of each server), newest first")
 
+    replay = _add(commands, "replay", "otp_runtime.cli.replay:perform", "run again what led to a recorded death")
+    _about_a_process(replay)
+    replay.add_argument("--at", type=_number, metavar="N", help="stop before message N; with --pdb: in its callback")
+    replay.add_argument("--pdb", action="store_true", help="debug: at the exception, or from message N on")
+
+    trace = _add(commands, "trace", "otp_runtime.cli.tracing:trace", "show every event of a server as it happens")
+    _about_a_process(trace, timeout=5.0)
+    trace.add_argument("--count", type=_number, metavar="N", help="end after so many events; default: Ctrl-C")
+
+    logs = _add(commands, "logs", "otp_runtime.cli.logs:logs", "show the reports of a node as they come")
+    _about_a_node(logs)
+    logs.add_argument("--level", choices=LEVELS, default="debug", help="the lowest to show; default: all that is sent")
+    logs.add_argument("--count", type=_number, metavar="N", help="end after so many reports; default: Ctrl-C")
+
+
+def _add_acting(commands: _Commands) -> None:
+    """Add what is done to a process."""
     call = _add(commands, "call", "otp_runtime.cli.acting:call", "send a request and print the reply")
     _about_a_process(call, timeout=5.0)
     call.add_argument("request", metavar="REQUEST")
@@ -90,33 +126,30 @@ def make_parser() -> argparse.ArgumentParser:
     kill = _add(commands, "kill", "otp_runtime.cli.acting:kill", "kill a process (exit reason 'killed')")
     _about_a_process(kill)
 
-    trace = _add(commands, "trace", "otp_runtime.cli.tracing:trace", "show every event of a server as it happens")
-    _about_a_process(trace, timeout=5.0)
-    trace.add_argument("--count", type=_number, metavar="N", help="end after so many events; default: Ctrl-C")
-
-    logs = _add(commands, "logs", "otp_runtime.cli.logs:logs", "show the reports of a node as they come")
-    _about_a_node(logs)
-    logs.add_argument("--level", choices=LEVELS, default="debug", help="the lowest to show; default: all that is sent")
-    logs.add_argument("--count", type=_number, metavar="N", help="end after so many reports; default: Ctrl-C")
-
     upgrade = _add(commands, "upgrade", "otp_runtime.cli.acting:upgrade", "go on with the code that is now on disk")
     _about_a_process(upgrade, timeout=30.0)
     upgrade.add_argument("--extra", metavar="TERM", help="what code_change is given: a Python literal or a word")
 
+
+def _add_keeping(commands: _Commands) -> None:
+    """Add what is done with the things that outlive a process."""
     state = _add(commands, "state", "otp_runtime.cli.state:perform", "look at durable states, and drop them")
     state.add_argument("what", choices=("ls", "show", "drop"), help="list them, print one, forget one")
     state.add_argument("key", nargs="?", metavar="KEY", help="as `ls` prints it: a server's name, or /Root/child/...")
     state.add_argument("--file", metavar="PATH", help="a database given as durable=PATH; default: all of this user's")
     _about_a_node(state, help="only the states of this node; default: OTP_NODE, else of all")
 
-    doctor = _add(commands, "doctor", "otp_runtime.cli.doctor:perform", "check that this machine can run nodes")
-    _may_be_json(doctor)
-    return parser
+    letters = _add(commands, "letters", "otp_runtime.cli.letters:perform", "look at dead letters, and send them again")
+    letters.add_argument(
+        "what", nargs="?", choices=("ls", "show", "replay", "drop"), default="ls", help="list them (default), or one"
+    )
+    letters.add_argument("id", nargs="?", metavar="ID", help="as `ls` prints it")
+    letters.add_argument("--all", action="store_true", help="replay or drop all of them")
+    letters.add_argument("--to", metavar="NAME", help="replay to another server than the one it was sent to")
+    _about_a_node(letters)
 
 
-def _add(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, performed_by: str, text: str
-) -> argparse.ArgumentParser:
+def _add(commands: _Commands, name: str, performed_by: str, text: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
     parser.set_defaults(performed_by=performed_by)
     return parser

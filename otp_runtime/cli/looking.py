@@ -11,8 +11,9 @@ from otp_runtime.core import messages as wire
 from otp_runtime.errors import OtpError
 from otp_runtime.host.box import Box
 from otp_runtime.observe.tree import RESTARTS_MAX, describe_status, walk
-from otp_runtime.process import client, death
+from otp_runtime.process import client, death, names, recordings
 from otp_runtime.terms.pid import Pid
+from otp_runtime.terms.reason import amount
 
 if TYPE_CHECKING:
     import argparse
@@ -195,6 +196,7 @@ def _facts(view: NodeView, one: ProcessView, in_hand: str | None) -> list[tuple[
         ("kind", one.kind),
         ("OS pid", str(one.os_pid)),
         ("memory", output.size(one.rss_bytes)),
+        ("limits", ", ".join(f"{field} {amount(field, limit)}" for field, limit in one.limits.items())),
         ("started", f"{output.span(time.time() - one.started_at)} ago"),
         ("restarts", describe_restarts(one)),
         ("supervisor", f"{above.title} <{above.id}>" if above is not None and above.kind == "supervisor" else ""),
@@ -250,37 +252,59 @@ def _ask_status(view: NodeView, one: ProcessView) -> tuple[Any, str | None]:
 
 
 def why(options: argparse.Namespace) -> int:
-    """Print the record of the last death of a process."""
+    """Print the record of the last death of a process, or of all that are kept."""
     directory = target.find_node(options.node)
-    record = _last_death(directory, options.name)
-    if record is None:
-        view = target.look(directory)
-        one = target.find_process(directory, view, options.name)
-        if options.json:
-            output.print_json(None)
-        else:
-            print(f"{one.title} <{one.id}> is alive ({describe_status(one)}) and has not died of anything abnormal")
-        return DONE
+    records = _deaths(directory, options.name)
+    if not records:
+        return _say_no_death(directory, options)
+    shown = records if options.all else records[:1]
     if options.json:
-        output.print_json(record.to_json())
+        output.print_json([one.to_json() for one in shown] if options.all else shown[0].to_json())
         return DONE
     paint = output.Painter()
-    first, *rest = death.text_of(record).split("\n")
-    print(paint(first, "bold"))
-    lived = output.span(max(0.0, record.died_at - record.started_at))
-    print(f"  it lived {lived} and died {output.span(time.time() - record.died_at)} ago")
-    for line in rest:
-        print(line)
+    recorded = {about.id for _path, about in recordings.of_the_dead(directory)}
+    for number, record in enumerate(shown):
+        if number:
+            print()
+        _print_death(record, paint)
+        if record.id in recorded:
+            print(paint(f"  what led to it is recorded: otp replay {record.id}", "dim"))
     return DONE
 
 
-def _last_death(directory: NodeDirectory, text: str) -> Death | None:
+def _print_death(record: Death, paint: output.Painter) -> None:
+    first, *rest = death.text_of(record, full=True).split("\n")
+    print(paint(first, "bold"))
+    died = f"died {output.span(time.time() - record.died_at)} ago"
+    lived = f"it lived {output.span(max(0.0, record.died_at - record.started_at))} and " if record.started_at else ""
+    print(f"  {lived}{died}")
+    for line in rest:
+        print(line)
+
+
+def _say_no_death(directory: NodeDirectory, options: argparse.Namespace) -> int:
+    """Nothing is on record: say what is known of who has that name."""
+    note = death.giving_up_note(directory, options.name)
+    if note and not options.json and names.owner_of(directory, options.name) is None:
+        print(f"{options.name} is down: {note}")
+        return DONE
+    view = target.look(directory)
+    try:
+        one = target.find_process(directory, view, options.name)
+    except NoSuchThing as error:
+        raise NoSuchThing(f"{error}; and no death of {options.name} is on record") from error
+    if options.json:
+        output.print_json([] if options.all else None)
+    else:
+        print(f"{one.title} <{one.id}> is alive ({describe_status(one)}) and has not died of anything abnormal")
+    return DONE
+
+
+def _deaths(directory: NodeDirectory, text: str) -> list[Death]:
+    """Give what is on record of a name or a pid, newest first."""
     try:
         records = death.records(directory)
     except FileNotFoundError as error:
         raise NoSuchThing("the node has just ended") from error
     number = target.parse_pid(text)
-    for record in reversed(records):
-        if record.server == text or record.id == number:
-            return record
-    return None
+    return [one for one in reversed(records) if one.server == text or one.id == number]

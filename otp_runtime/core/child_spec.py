@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, cast
 
+from otp_runtime.core.backoff import Backoff
 from otp_runtime.errors import BadChildSpec, BadSupervisorFlags, DuplicateChild
 
 __all__ = [
@@ -85,6 +86,7 @@ class ChildSpec:
         significant: Its own end may stop the supervisor (see `auto_shutdown`).
         preload: Modules that the supervisor imports ahead: `"auto"` finds those that define
             the child, a tuple of module names gives them, `()` means none.
+        backoff: How long to wait before each restart: a `Backoff`; None does not wait.
         spare: Processes that the supervisor keeps forked ahead, so that a start or a restart does not
             wait for a fork. They are the supervisor's and serve all its children; the largest
             `spare` of them counts. Default 0. Each costs some three megabytes.
@@ -97,6 +99,7 @@ class ChildSpec:
     type: ChildType = "worker"
     significant: bool = False
     preload: Preload = "auto"
+    backoff: Backoff | None = None
     spare: int = 0
 
     def __post_init__(self) -> None:
@@ -163,6 +166,7 @@ def check_child_spec(spec: ChildSpec, auto_shutdown: AutoShutdown | None = None)
         _check_significant(spec, auto_shutdown)
         _check_preload(spec.preload)
         _check_spare(spec)
+        _check_backoff(spec.backoff)
     except BadChildSpec as error:
         raise BadChildSpec(error.field, error.value, error.allowed, spec.id) from None
     return spec
@@ -305,6 +309,24 @@ def _check_spare(spec: ChildSpec) -> None:
         raise BadChildSpec("spare", spec.spare, "an integer of 0 or more: processes kept forked ahead")
     if spec.spare and spec.type == "supervisor":
         raise BadChildSpec("spare", spec.spare, "0 for a supervisor: only its own children can come from a spare")
+
+
+def _check_backoff(backoff: object) -> None:
+    if backoff is None:
+        return
+    if not isinstance(backoff, Backoff):
+        raise BadChildSpec("backoff", backoff, "None or Backoff(first, factor, cap, jitter)")
+    seed: object = backoff.seed
+    if not is_seconds(backoff.first) or backoff.first == 0:
+        raise BadChildSpec("backoff.first", backoff.first, "seconds above 0")
+    if not is_seconds(backoff.factor) or backoff.factor < 1:
+        raise BadChildSpec("backoff.factor", backoff.factor, "a number of 1 or more")
+    if not is_seconds(backoff.cap) or backoff.cap < backoff.first:
+        raise BadChildSpec("backoff.cap", backoff.cap, f"seconds, {backoff.first:g} or more, as `first` is that")
+    if not is_seconds(backoff.jitter) or backoff.jitter > 1:
+        raise BadChildSpec("backoff.jitter", backoff.jitter, "a fraction from 0 to 1")
+    if seed is not None and not _is_integer(seed):
+        raise BadChildSpec("backoff.seed", seed, "an integer, or None for any")
 
 
 def _check_one_of(field: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -31,6 +31,8 @@ The rules
 - Before each attempt one incident is counted. One too many: the supervisor reports, stops all and exits `"shutdown"`.
 - A failed attempt leaves the child `"restarting"`, known by the process it last had; the retry goes through the queue,
   without a delay. It counts for `max_children`, can be terminated, and is then not tried again.
+- A child with a `backoff` waits before each attempt, a failed one too, known by the process it last had. The others
+  are served meanwhile, and a stop does not wait for it. The incident is counted before the wait.
 - `max_children` is compared before a start; what is too many is refused and not queued.
 - All children are stopped at once, each with its own budget. A start that is under way is aborted.
 """
@@ -40,6 +42,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
+from otp_runtime.core.backoff import Streak, next_wait
 from otp_runtime.core.dynamic_state import (
     Again,
     Child,
@@ -231,9 +234,12 @@ def _start_succeeded(turn: _Turn, key: object, pid: Pid) -> None:
     starting = _starting(turn, key)
     if turn.state.children.get(pid.id) is not None:
         raise RuntimeBug(f"{pid!r} started and is another child's process")
-    child = Child(starting.spec, pid)
+    child = Child(starting.spec, pid, streak=Streak(0, turn.now))
     match starting.goal:
         case Again(old):
+            before = find_child(turn.state, old)
+            if before is not None:  # else the supervisor is halting
+                child = replace(child, streak=replace(before.streak, since=turn.now))
             turn.change(children=turn.state.children.drop(old.id))
         case Fresh(tag):
             _answer_start(turn, tag, Ok(pid))
@@ -261,6 +267,15 @@ def _start_failed(turn: _Turn, key: object, reason: object) -> None:
     match starting.goal:
         case Again() if is_halting(turn.state):
             pass
+        case Again(old) if starting.spec.backoff is not None:
+            allowed = _count_restart(turn)
+            before = find_child(turn.state, old)
+            if before is None:
+                raise RuntimeBug(f"{old!r} is restarted and is not there")
+            child, wait = _wait_of(before, None)
+            _report(turn, "start_error", starting.spec, None, reason, counted=True, wait=wait)
+            _restart_or_give_up(turn, child, None, allowed=allowed, wait=wait)
+            return
         case Again(old):
             _report(turn, "start_error", starting.spec, None, reason, counted=True)
             turn.do(Retry(old))
@@ -282,7 +297,7 @@ def _exited(turn: _Turn, pid: Pid, reason: object) -> None:
         return  # not a child, or no longer one, or told twice
     match turn.state.phase:
         case Idle() if not turn.state.suspended:
-            _ended(turn, child, reason)
+            _ended(turn, child, reason, turn.now)
         case Stopping(stopping) if stopping == pid:
             _stopped(turn, child, reason)
             _done(turn)
@@ -291,7 +306,7 @@ def _exited(turn: _Turn, pid: Pid, reason: object) -> None:
             if isinstance(under_way, Stopping) and under_way.pid == pid:
                 _done(turn)
         case _:
-            turn.put(replace(child, ended=Ended(reason)))
+            turn.put(replace(child, ended=Ended(reason, turn.now)))
             _queue(turn, ChildExited(pid, reason))
 
 
@@ -345,11 +360,13 @@ def _handle(turn: _Turn, event: Waiting) -> None:
         case RetryDue(key):
             child = find_child(turn.state, key)
             if child is not None and child.restarting:
-                _restart_or_give_up(turn, child, None, allowed=_count_restart(turn))
+                # one that has waited was counted before
+                allowed = child.counted or _count_restart(turn)
+                _restart_or_give_up(turn, replace(child, counted=False), None, allowed=allowed)
         case ChildExited(pid, reason):
             child = find_child(turn.state, pid)
             if child is not None and child.ended is not None:  # else a stop found it dead: the death is dealt with
-                _ended(turn, replace(child, ended=None), reason)
+                _ended(turn, replace(child, ended=None), reason, child.ended.at)
         case _:
             assert_never(event)
 
@@ -401,19 +418,31 @@ def _terminate(turn: _Turn, tag: Any, child: Child) -> None:
     turn.change(phase=Stopping(child.pid, tag))
 
 
-def _ended(turn: _Turn, child: Child, reason: object) -> None:
+def _ended(turn: _Turn, child: Child, reason: object, died_at: float) -> None:
     """A child ended by itself: restart or forget it."""
     if should_restart(child.spec.restart, reason):
         allowed = _count_restart(turn)
-        _report(turn, "child_terminated", child.spec, child.pid, reason, counted=True)
-        _restart_or_give_up(turn, child, child.pid, allowed=allowed)
+        child, wait = _wait_of(child, died_at)
+        _report(turn, "child_terminated", child.spec, child.pid, reason, counted=True, wait=wait)
+        _restart_or_give_up(turn, child, child.pid, allowed=allowed, wait=wait)
         return
     if is_abnormal(reason):
         _report(turn, "child_terminated", child.spec, child.pid, reason)
     turn.drop(child)
 
 
-def _restart_or_give_up(turn: _Turn, child: Child, pid: Pid | None, *, allowed: bool) -> None:
+def _wait_of(child: Child, died_at: float | None) -> tuple[Child, float]:
+    """Give a child with one more restart in a row, and the seconds that it waits for it."""
+    streak, wait = next_wait(child.spec.backoff, child.streak, child.spec.id, died_at)
+    return replace(child, streak=streak), wait
+
+
+def _restart_or_give_up(turn: _Turn, child: Child, pid: Pid | None, *, allowed: bool, wait: float = 0.0) -> None:
+    if allowed and wait > 0:
+        turn.put(replace(child, restarting=True, counted=True))
+        turn.change(phase=Idle())
+        turn.do(Retry(child.pid, wait))
+        return
     if allowed:
         turn.put(replace(child, restarting=True))
         _start(turn, child.spec, Again(child.pid))
@@ -503,8 +532,15 @@ def _report_end(turn: _Turn, child: Child) -> None:
 
 
 def _report(
-    turn: _Turn, context: ReportContext, spec: ChildSpec, pid: Pid | None, reason: object, *, counted: bool = False
+    turn: _Turn,
+    context: ReportContext,
+    spec: ChildSpec,
+    pid: Pid | None,
+    reason: object,
+    *,
+    counted: bool = False,
+    wait: float = 0.0,
 ) -> None:
     flags = turn.state.flags
     restart = (len(turn.state.restarts), flags.max_restarts, flags.max_seconds) if counted else None
-    turn.do(Report(context, spec.id, pid, reason, restart, flags.strategy))
+    turn.do(Report(context, spec.id, pid, reason, restart, flags.strategy, wait=wait))

@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from otp_runtime.core import backoff
 from otp_runtime.core.persistent import Queue, Table
 from otp_runtime.core.restart import should_restart
 from otp_runtime.core.supervisor_messages import Asked, ChildExited, RetryDue
 from otp_runtime.core.supervisor_state import Down, Ended, Idle, New
 
 if TYPE_CHECKING:
+    from otp_runtime.core.backoff import Streak
     from otp_runtime.core.child_spec import ChildSpec, DynamicFlags
     from otp_runtime.terms.pid import Pid
 
@@ -43,7 +45,8 @@ __all__ = [
 class Child:
     """One child, known by `pid`: its process, or while it is `restarting` the last one it had.
 
-    `ended` is set from the death until that is handled, `timed` while the timer of its stop runs.
+    `ended` is set from the death until that is handled, `timed` while the timer of its stop runs, `counted` while it
+    waits, as its `backoff` says, for a restart that is counted already.
     """
 
     spec: ChildSpec
@@ -51,6 +54,8 @@ class Child:
     restarting: bool = False
     ended: Ended | None = None
     timed: bool = False
+    streak: Streak = backoff.FIRST
+    counted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@
     durable             None, True (the node's own database) or the path of one
     commit              "every" callback, `Every(n)` callbacks, `Every(seconds=t)`, or "manual"
     max_state_crashes   deaths in a row, without one callback having returned, after which one goes a state back
+    record              whether what is received since the state that was last kept is recorded, for `otp replay`
 
 >>> check_keep({"restore": "latest"})
 Traceback (most recent call last):
@@ -27,7 +28,7 @@ Restore: TypeAlias = Literal["fresh", "last_good", "previous"]
 
 RESTORES: Final = ("fresh", "last_good", "previous")
 DEFAULT_STATE_CRASHES: Final = 3
-OPTIONS: Final = ("restore", "durable", "commit", "max_state_crashes")
+OPTIONS: Final = ("restore", "durable", "commit", "max_state_crashes", "record")
 """The options of a start or a child spec that say what is kept."""
 
 
@@ -84,6 +85,8 @@ def check_keep(options: Mapping[str, Any]) -> None:
     crashes = options.get("max_state_crashes", DEFAULT_STATE_CRASHES)
     if not _is_count(crashes):
         raise BadChildSpec("max_state_crashes", crashes, "an integer of 1 or more")
+    if not isinstance(options.get("record", False), bool):
+        raise BadChildSpec("record", options["record"], "True or False")
 
 
 def _check_durable(durable: object) -> None:

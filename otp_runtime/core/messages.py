@@ -46,6 +46,10 @@ REPLY_HEAD: Final = bytes([0x94, REPLY])
 """How the encoded envelopes of the hot path begin: an array of as many fields, the kind. No other bytes do."""
 
 
+ACROSS: Final = 1 << 62
+"""In the serial of a call: its caller waits on when the server dies, for the successor that has the same mailbox."""
+
+
 HANDOVER: Final = "handover"
 """The first word of the system messages by which an OS parent is asked to hand a child over, and asks the child."""
 

@@ -7,7 +7,8 @@ link. So two things need a spelling:
   leading `.` are written `%XX`. So no name is hidden, `.` or `..`, and a file that begins with
   `.` is never a name;
 - *a link target* for every owner: the id of a process in decimal, or `restarting:` and the id of
-  the supervisor that is bringing the process back.
+  the supervisor that is bringing the process back, and behind a colon that of the dead process
+  if its mailbox outlives it.
 
 >>> file_name_of("cache/1"), name_of("cache%2F1")
 ('cache%2F1', 'cache/1')
@@ -18,7 +19,7 @@ link. So two things need a spelling:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias, assert_never
 
 __all__ = [
@@ -52,9 +53,13 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class ComingBack:
-    """The process that had the name died; the supervisor with this id is restarting it."""
+    """The process that had the name died; the supervisor with this id is restarting it.
+
+    `mailbox`: the id of the process whose mailbox is there meanwhile, as it outlives its server; 0 when none does.
+    """
 
     supervisor: int
+    mailbox: int = field(default=0, compare=False)
 
 
 Owner: TypeAlias = Held | ComingBack
@@ -97,8 +102,10 @@ def format_owner(owner: Owner) -> str:
     match owner:
         case Held(process):
             return str(process)
-        case ComingBack(supervisor):
+        case ComingBack(supervisor, 0):
             return f"{_RESTARTING}{supervisor}"
+        case ComingBack(supervisor, mailbox):
+            return f"{_RESTARTING}{supervisor}:{mailbox}"
         case _:
             assert_never(owner)
 
@@ -106,9 +113,12 @@ def format_owner(owner: Owner) -> str:
 def parse_owner(target: str) -> Owner | None:
     """Read a link target; None for one that nobody here wrote."""
     number = target.removeprefix(_RESTARTING)
-    if not _NUMBER.fullmatch(number):
+    if number == target:
+        return Held(int(number)) if _NUMBER.fullmatch(number) else None
+    supervisor, _, mailbox = number.partition(":")
+    if not _NUMBER.fullmatch(supervisor) or (number != supervisor and not _NUMBER.fullmatch(mailbox)):
         return None
-    return Held(int(number)) if number == target else ComingBack(int(number))
+    return ComingBack(int(supervisor), int(mailbox or 0))
 
 
 def _fault(name: str) -> str | None:

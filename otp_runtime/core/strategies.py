@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, assert_never
 
-from otp_runtime.core.supervisor_state import Child, StartStep, State, Step, StopStep
+from otp_runtime.core.supervisor_state import Child, PauseStep, StartStep, State, Step, StopStep
 
 if TYPE_CHECKING:
     from otp_runtime.core.child_spec import ChildSpec
@@ -15,15 +15,16 @@ if TYPE_CHECKING:
 __all__ = ["is_auto_shutdown_due", "restart_steps", "siblings_of"]
 
 
-def restart_steps(state: State, failed: Child) -> tuple[Step, ...]:
-    """Plan the restart of `failed`: stop its siblings, last started first, then start all.
+def restart_steps(state: State, failed: Child, wait: float = 0.0) -> tuple[Step, ...]:
+    """Plan the restart of `failed`: stop its siblings, last started first, wait, then start all.
 
     Stopped temporary siblings are gone; every other one starts, whatever it was before.
     """
     group = _group(state, failed)
     stops = (StopStep(child.spec.id) for child in reversed(group) if child is not failed)
     starts = (StartStep(child.spec.id) for child in group if child.spec.restart != "temporary")
-    return (*stops, *starts)
+    pause = (PauseStep(failed.spec.id, wait),) if wait > 0 else ()
+    return (*stops, *pause, *starts)
 
 
 def siblings_of(state: State, failed: Child) -> tuple[Any, ...]:

@@ -58,6 +58,10 @@ one_for_all                all others                          all
   children and exits `"shutdown"`.
 - A failed attempt leaves the child that failed `"restarting"` and those after it down. The
   retry, for that child and with the same strategy, goes through the queue without a delay.
+- A child with a `backoff` waits before each attempt, a failed one too. Its siblings are stopped
+  before the wait and started after it. Meanwhile the supervisor is idle, and the child
+  `"restarting"`: it can be terminated, a restart of which it is part starts it at once, and a
+  stop does not wait for it. The incident is counted before the wait.
 - Suspended, it handles neither deaths nor requests; what had begun is finished, a stop obeyed.
 - Stopping is in reverse start order, one after another, each with its own budget.
 """
@@ -67,6 +71,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
+from otp_runtime.core.backoff import Streak, next_wait
 from otp_runtime.core.restart import add_restart, should_restart
 from otp_runtime.core.stopping import ended_as_told, stop_actions
 from otp_runtime.core.strategies import is_auto_shutdown_due, restart_steps, siblings_of
@@ -91,6 +96,7 @@ from otp_runtime.core.supervisor_messages import (
     Event,
     GetChildspec,
     Kill,
+    Note,
     Ok,
     Release,
     Report,
@@ -124,6 +130,7 @@ from otp_runtime.core.supervisor_state import (
     Halt,
     Idle,
     New,
+    PauseStep,
     Restart,
     Start,
     StartStep,
@@ -169,6 +176,7 @@ __all__ = [
     "Event",
     "GetChildspec",
     "Kill",
+    "Note",
     "Ok",
     "Release",
     "Report",
@@ -330,7 +338,8 @@ def _start_succeeded(turn: _Turn, child_id: object, pid: Pid) -> None:
     child, busy = _starting(turn.state, child_id)
     if child_of(turn.state, pid) is not None:
         raise RuntimeBug(f"{pid!r} started for child {child_id!r} and is another child's process")
-    turn.put(child, pid=pid, ended=None)
+    restarts = child.streak.restarts if isinstance(busy.goal, Restart) else 0
+    turn.put(child, pid=pid, ended=None, due=None, streak=Streak(restarts, turn.now))
     if isinstance(busy.goal, Start):
         turn.do(Answer(busy.goal.tag, Ok(pid)))
     _step_done(turn, busy)
@@ -352,6 +361,11 @@ def _start_failed(turn: _Turn, child_id: object, reason: object) -> None:
         case Boot():
             _report(turn, "start_error", child, reason)
             _halt(turn, ("shutdown", ("failed_to_start_child", child_id, reason)))
+        case Restart() if child.spec.backoff is not None:
+            allowed = _count_restart(turn)
+            child, wait = _wait_of(turn, child, None)
+            _report(turn, "start_error", child, reason, counted=True, wait=wait)
+            _restart_or_give_up(turn, child, None, allowed=allowed, wait=wait)
         case Restart():
             turn.put(child, pid="restarting")
             _report(turn, "start_error", child, reason, counted=True)
@@ -381,7 +395,7 @@ def _exited(turn: _Turn, pid: Pid, reason: object) -> None:
             _stopped(turn, child, reason)
             _step_done(turn, busy)
         case _:
-            turn.put(child, ended=Ended(reason))
+            turn.put(child, ended=Ended(reason, turn.now))
             _queue(turn, ChildExited(pid, reason))
 
 
@@ -443,6 +457,10 @@ def _take_step(turn: _Turn, busy: Busy) -> None:
             child = _child(turn.state, child_id)
             turn.do(StartChild(child_id, child.spec))
             turn.change(phase=replace(busy, under_way=True))
+        case PauseStep(child_id, seconds):
+            turn.put(_child(turn.state, child_id), pid="restarting", due=turn.now + seconds)
+            turn.do(Retry(child_id, seconds))
+            turn.change(phase=Idle())
         case AnswerStep(answer):
             turn.do(answer)
             _step_done(turn, busy)
@@ -468,7 +486,9 @@ def _take_stop(turn: _Turn, busy: Busy, child: Child | None) -> None:
     else:
         _gone(turn, child)
         if child.pid == "restarting" and isinstance(busy.goal, Errand):
-            turn.do(Release(child.spec.id))
+            # nor are the siblings that were to start with it
+            down = (one for one in siblings_of(turn.state, child) if _child(turn.state, one).pid is None)
+            turn.do(Release(child.spec.id), *map(Release, down))
         _step_done(turn, busy)
 
 
@@ -506,9 +526,12 @@ def _handle(turn: _Turn, event: Waiting) -> None:
     match event:
         case Asked(tag, request):
             turn.state = plan_request(turn.state, tag, request)
+            if isinstance(request, DeleteChild) and find_child(turn.state, request.id) is None:
+                # it may have been stopped for a sibling's restart that is still ahead
+                turn.do(Release(request.id))
         case RetryDue(child_id):
             child = find_child(turn.state, child_id)
-            if child is not None and child.pid == "restarting":
+            if child is not None and child.pid == "restarting" and not _is_early(turn, child):
                 _retry(turn, child)
         case ChildExited(pid, reason):
             child = child_of(turn.state, pid)
@@ -523,8 +546,9 @@ def _ended(turn: _Turn, child: Child, pid: Pid, reason: object) -> None:
     if should_restart(child.spec.restart, reason):
         allowed = _count_restart(turn)
         siblings = siblings_of(turn.state, child) if allowed else ()
-        _report(turn, "child_terminated", child, reason, counted=True, siblings=siblings)
-        _restart_or_give_up(turn, child, pid, allowed=allowed)
+        child, wait = _wait_of(turn, child, turn.now if child.ended is None else child.ended.at)
+        _report(turn, "child_terminated", child, reason, counted=True, siblings=siblings, wait=wait)
+        _restart_or_give_up(turn, child, pid, allowed=allowed, wait=wait)
         return
     if is_abnormal(reason):
         _report(turn, "child_terminated", child, reason)
@@ -533,14 +557,27 @@ def _ended(turn: _Turn, child: Child, pid: Pid, reason: object) -> None:
         _halt(turn, "shutdown")
 
 
+def _is_early(turn: _Turn, child: Child) -> bool:
+    """Whether a retry is one of an earlier wait, which was cancelled."""
+    return child.due is not None and turn.now < child.due
+
+
 def _retry(turn: _Turn, child: Child) -> None:
-    _restart_or_give_up(turn, child, None, allowed=_count_restart(turn))
+    # one that has waited was counted before
+    allowed = child.due is not None or _count_restart(turn)
+    _restart_or_give_up(turn, child, None, allowed=allowed)
 
 
-def _restart_or_give_up(turn: _Turn, child: Child, pid: Pid | None, *, allowed: bool) -> None:
-    child = turn.put(child, pid=None, ended=None)
+def _wait_of(turn: _Turn, child: Child, died_at: float | None) -> tuple[Child, float]:
+    """Give a child with one more restart in a row, and the seconds that it waits for it."""
+    streak, wait = next_wait(child.spec.backoff, child.streak, child.spec.id, died_at)
+    return turn.put(child, streak=streak), wait
+
+
+def _restart_or_give_up(turn: _Turn, child: Child, pid: Pid | None, *, allowed: bool, wait: float = 0.0) -> None:
+    child = turn.put(child, pid=None, ended=None, due=None)
     if allowed:
-        turn.plan(restart_steps(turn.state, child), Restart())
+        turn.plan(restart_steps(turn.state, child, wait), Restart(child.spec.id))
         return
     reason = "reached_max_restart_intensity"
     _report(turn, "shutdown", child, reason, pid=pid, counted=True)
@@ -574,8 +611,15 @@ def _child(state: State, child_id: object) -> Child:
 
 
 def _stopped(turn: _Turn, child: Child, reason: object) -> None:
+    match turn.state.phase:
+        case Busy(goal=Restart(because)):
+            pass
+        case _:
+            because = None
     if not ended_as_told(child.spec, reason):
-        _report(turn, "shutdown_error", child, reason)
+        _report(turn, "shutdown_error", child, reason, because=because)
+    elif because is not None and isinstance(child.pid, Pid):
+        turn.do(Note(child.spec.id, child.pid, reason, turn.state.flags.strategy, because))
     _gone(turn, child)
 
 
@@ -584,7 +628,7 @@ def _gone(turn: _Turn, child: Child) -> None:
     if child.spec.restart == "temporary":
         turn.drop(child)
     else:
-        turn.put(child, pid=None, ended=None)
+        turn.put(child, pid=None, ended=None, due=None)
 
 
 def _report(
@@ -596,10 +640,12 @@ def _report(
     pid: Pid | None = None,
     counted: bool = False,
     siblings: tuple[Any, ...] = (),
+    wait: float = 0.0,
+    because: Any = None,
 ) -> None:
     flags = turn.state.flags
     if pid is None and isinstance(child.pid, Pid):
         pid = child.pid
     count = (len(turn.state.restarts), flags.max_restarts, flags.max_seconds)
     restart = count if counted else None
-    turn.do(Report(context, child.spec.id, pid, reason, restart, flags.strategy, siblings))
+    turn.do(Report(context, child.spec.id, pid, reason, restart, flags.strategy, siblings, wait, because))

@@ -11,7 +11,8 @@ action               answered by
 `AbortStart`         the same three: the start it aborts still ends in one of them
 `SendExit`, `Kill`   `ChildExited`
 `ArmTimer`           `DeadlinePassed`, unless `DisarmTimer` came first
-`Retry`              `RetryDue`, behind every event and request that is already queued
+`Retry`              `RetryDue`, when its time has come, and behind every event and request
+                     that is queued by then
 ===================  ==================================================================
 
 `DeadlinePassed` and `ChildExited` may cross an action on its way; a late one is ignored.
@@ -47,6 +48,7 @@ __all__ = [
     "Event",
     "GetChildspec",
     "Kill",
+    "Note",
     "Ok",
     "Release",
     "Report",
@@ -301,9 +303,10 @@ class DisarmTimer:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Report `RetryDue(id)` after what is queued already, without a delay."""
+    """Report `RetryDue(id)` in `after` seconds, and after what is queued by then."""
 
     id: Any
+    after: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +338,8 @@ class Report:
         restart: With a restart: its number, of how many, in how many seconds; else None.
         strategy: The supervisor's.
         siblings: Ids of other children that are stopped and started because of it.
+        wait: Seconds until it is started again: what its `backoff` says.
+        because: With `"shutdown_error"`: id of the sibling for whose restart it was stopped; else None.
     """
 
     context: ReportContext
@@ -344,6 +349,27 @@ class Report:
     restart: RestartCount | None
     strategy: Strategy | None
     siblings: tuple[Any, ...] = ()
+    wait: float = 0.0
+    because: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Keep on record, and report to nobody, that a child was stopped for the restart of a sibling.
+
+    Attributes:
+        child_id: The child.
+        pid: Its process.
+        reason: Its exit reason.
+        strategy: The supervisor's.
+        because: Id of the sibling whose end began it.
+    """
+
+    child_id: Any
+    pid: Pid
+    reason: Any
+    strategy: Strategy
+    because: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,6 +395,7 @@ Action: TypeAlias = (
     | Release
     | Answer
     | Report
+    | Note
     | Started
     | Stop
 )

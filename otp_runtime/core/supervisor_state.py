@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from otp_runtime.core import backoff
 from otp_runtime.core.restart import should_restart
 from otp_runtime.core.supervisor_messages import Answer, Asked, ChildExited, RetryDue
 
 if TYPE_CHECKING:
+    from otp_runtime.core.backoff import Streak
     from otp_runtime.core.child_spec import ChildSpec, SupervisorFlags
     from otp_runtime.terms.pid import Pid
 
@@ -28,6 +30,7 @@ __all__ = [
     "Halt",
     "Idle",
     "New",
+    "PauseStep",
     "Phase",
     "Restart",
     "Start",
@@ -47,18 +50,24 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A child died with `reason`, which has not been handled yet."""
+    """A child died with `reason` at the monotonic second `at`, which has not been handled yet."""
 
     reason: Any
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """One child: `pid` is None while it is stopped or starting."""
+    """One child: `pid` is None while it is stopped or starting.
+
+    `due` is set while it is "restarting" and waits, as its `backoff` says: when it is tried, which is counted already.
+    """
 
     spec: ChildSpec
     pid: Pid | Literal["restarting"] | None = None
     ended: Ended | None = None
+    streak: Streak = backoff.FIRST
+    due: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +86,21 @@ class StartStep:
 
 
 @dataclass(frozen=True, slots=True)
+class PauseStep:
+    """Leave the plan here: child `id` is "restarting", and in `seconds` its restart begins anew."""
+
+    id: Any
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerStep:
     """Answer a request, now that what it asked for is done."""
 
     answer: Answer
 
 
-Step: TypeAlias = StopStep | StartStep | AnswerStep
+Step: TypeAlias = StopStep | StartStep | PauseStep | AnswerStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +110,9 @@ class Boot:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """The plan restarts children: a failure is tried again."""
+    """The plan restarts children, because of `id`: a failure is tried again."""
+
+    id: Any
 
 
 @dataclass(frozen=True, slots=True)

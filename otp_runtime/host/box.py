@@ -5,7 +5,8 @@ last words; the reaper adds the verdict; whoever watches reads. Offsets (little 
 
        0  magic, version, kind          40  flags, one byte each, written by anybody who owns them
       64  own id, reaper, OS process   104  busy since, handled, queued bytes, garbage frames, mailbox limit
-     152  partitions
+     152  partitions                      160  limits: soft and hard bytes, CPU seconds, descriptors
+     208  watchdog: busy, grace, loop since, breakpoint, answer, traced, async
      256  name     512  label         1024  the message in hand (its first bytes)
     3072  last words                  7168  verdict
 
@@ -32,14 +33,22 @@ KIND_SERVER, KIND_SUPERVISOR, KIND_THREAD, KIND_LAUNCHER = range(4)
 _HEAD = struct.Struct("<IHH")
 _IDENTITY = struct.Struct("<QQQQd")
 _F64 = struct.Struct("<d")
+_WATCHDOG = struct.Struct("<dd")
 _U64 = struct.Struct("<Q")
 _U32 = struct.Struct("<I")
 _U16 = struct.Struct("<H")
+_GLANCE = struct.Struct("<dQQ")
+_LOOP_HEAD = struct.Struct("<dQ")
+_LOOP_WATCH = struct.Struct("<dQQ??")
 
 TRAP_EXIT, KILL_REQUESTED, SPOKEN, JUDGED, SUSPENDED, OVERFLOW, READY, SIGNALLED, HIBERNATING, THREADS = range(40, 50)
 TABLES, FINISHED = 50, 51
+MAILBOX, KEEPS = 58, 60
 SERVES, PLAIN = 1, 2
 """Values of READY: a behaviour, which answers system messages; a process that only runs a function."""
+
+IS_HELD = 2
+"""Value of MAILBOX: it is durable, and the OS parent holds it open."""
 
 _IDENTITY_AT = 64
 _OS_PID_AT = 80
@@ -52,6 +61,10 @@ _HAND_SIZE_AT = 144
 _HOT_SIZE = _HAND_SIZE_AT + 8 - _HOT_AT
 _BUSY_SINCE, _HANDLED, _HAND_SIZE = 0, 1, (_HAND_SIZE_AT - _HOT_AT) // 8
 _PARTITIONS_AT = 152
+_LIMITS = struct.Struct("<QQdQ")
+_LIMITS_AT = 160
+_GLANCE_SIZE = _LIMITS_AT + _LIMITS.size
+_WATCHDOG_AT, _LOOP_SINCE_AT, _BREAKPOINT_AT, _ANSWER_AT, _TRACED_AT, _ASYNC_AT = 208, 224, 232, 240, 248, 249
 _NAME_AT, _NAME_MAX = 256, 254
 _LABEL_AT, _LABEL_MAX = 512, 510
 _HAND_AT, _HAND_MAX = 1024, 2048
@@ -69,6 +82,46 @@ class Identity(NamedTuple):
     reaper: int
     os_process: OsProcess
     started_at: float
+
+
+class Glance(NamedTuple):
+    """What can be seen of a box from outside: see the properties of `Box`."""
+
+    kind: int
+    is_ready: bool
+    is_plain: bool
+    busy_since: float
+    handled: int
+    queued_bytes: int
+    limits: tuple[int, int, float, int]
+
+
+def glance(path: str) -> Glance | None:
+    """Read a box without mapping it: a look that costs some microseconds and leaves nothing; None when it is gone."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        data = os.pread(fd, _GLANCE_SIZE, 0)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    if len(data) < _GLANCE_SIZE:
+        return None
+    ready = data[READY]
+    busy_since, handled, queued_bytes = _GLANCE.unpack_from(data, _HOT_AT)
+    soft, hard, cpu_seconds, files = _LIMITS.unpack_from(data, _LIMITS_AT)
+    return Glance(
+        _HEAD.unpack_from(data)[2],
+        ready != 0,
+        ready == PLAIN,
+        busy_since,
+        handled,
+        queued_bytes,
+        (soft, hard, cpu_seconds, files),
+    )
 
 
 class Box:
@@ -262,6 +315,49 @@ class Box:
     def partitions(self, count: int) -> None:
         _U64.pack_into(self._map, _PARTITIONS_AT, count)
 
+    @property
+    def limits(self) -> tuple[int, int, float, int]:
+        """What the server and its subprocesses may use, as it told before it was ready; 0 for no limit."""
+        soft, hard, cpu_seconds, files = _LIMITS.unpack_from(self._map, _LIMITS_AT)
+        return soft, hard, cpu_seconds, files
+
+    @limits.setter
+    def limits(self, limits: tuple[int, int, float, int]) -> None:
+        _LIMITS.pack_into(self._map, _LIMITS_AT, *limits)
+
+    # -- the watchdog ---------------------------------------------------------------------------------------
+
+    @property
+    def watchdog(self) -> tuple[float, float] | None:
+        """How long it may be busy, and then has to show its stacks; None of a process that is not watched."""
+        busy, grace = _WATCHDOG.unpack_from(self._map, _WATCHDOG_AT)
+        return (busy, grace) if busy else None
+
+    @watchdog.setter
+    def watchdog(self, settings: tuple[float, float] | None) -> None:
+        _WATCHDOG.pack_into(self._map, _WATCHDOG_AT, *(settings or (0.0, 0.0)))
+
+    def note_loop(self, *, is_async: bool) -> None:
+        """Note what kind of a loop this is: whose turns `note_turn` tells."""
+        self._map[_ASYNC_AT] = is_async
+
+    def note_turn(self, now: float) -> None:
+        """Note since when the loop, or the event loop, is awake; -1.0: it waits."""
+        _F64.pack_into(self._map, _LOOP_SINCE_AT, now)
+
+    def note_breakpoint(self) -> None:
+        """Note that the callback that runs has called `breakpoint()`."""
+        _U64.pack_into(self._map, _BREAKPOINT_AT, self.handled + 1)
+
+    def note_tracing(self, *, is_on: bool) -> None:
+        """Note that this process is traced line by line, as a debugger written in Python does."""
+        self._map[_TRACED_AT] = is_on
+
+    def answer(self, *, debugged: bool) -> None:
+        """Answer that this process still runs Python, and whether a debugger has it in hand."""
+        (last,) = _U64.unpack_from(self._map, _ANSWER_AT)
+        _U64.pack_into(self._map, _ANSWER_AT, (last | 1) + 1 + debugged)
+
     # -- last words and verdict -----------------------------------------------------------------------------
 
     def speak(self, words: bytes, elsewhere: str) -> None:
@@ -301,3 +397,43 @@ class Box:
                 return file.read()
         except FileNotFoundError:
             return b""
+
+
+class BoxView:
+    """Another's box, looked at again and again without being mapped: every mapping makes every later fork dearer."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, path: str) -> None:
+        """Open it; an OSError when it is not there."""
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self._fd)
+
+    def watchdog(self) -> tuple[float, float]:
+        """Give how long it may be busy (0.0: it is not watched), and then has to show its stacks."""
+        busy, grace = _WATCHDOG.unpack(os.pread(self._fd, _WATCHDOG.size, _WATCHDOG_AT))
+        return busy, grace
+
+    def loop(self) -> Loop:
+        """Look."""
+        head = os.pread(self._fd, _NAME_AT, 0)
+        busy_since, handled = _LOOP_HEAD.unpack_from(head, _HOT_AT)
+        loop_since, breakpoint_at, answer, traced, is_async = _LOOP_WATCH.unpack_from(head, _LOOP_SINCE_AT)
+        spoken = bool(head[SPOKEN])
+        return Loop(busy_since, handled, loop_since, breakpoint_at, answer, traced, is_async, spoken)
+
+
+class Loop(NamedTuple):
+    """What a server's loop is doing, as its box says."""
+
+    busy_since: float
+    handled: int
+    loop_since: float
+    breakpoint_at: int
+    answer: int
+    traced: bool
+    is_async: bool
+    spoken: bool

@@ -8,11 +8,14 @@
     p/<id>.spare         box of a process forked ahead, which nobody is to find yet
     seg/                 large terms under way          defs/     classes that cannot be imported
     deaths/              what `why` shows               log       reports on their way to the program
+    records/             what `replay` replays: recordings of dead servers, made with the first of them
     fates                who is dead: a word for each process id that was ever given
     tables/<name>/       what a registry's processes share: see `host.tables`
     apps/<name>          the settings of an application
     tails/<reader>       FIFOs of those who read reports along
-    state/<root>/…       kept states, each in the place of a child under its supervisors (host/snapshot_file.py)
+    state/<root>/…       kept states, each in the place of a child under its supervisors (host/snapshot_file.py),
+                         and what is in durable mailboxes (host/mail_file.py)
+    letters/             messages that killed their servers too often
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 
 FATE_BYTES = 8
 FATES_STEP = 512
-SUBDIRECTORIES = ("names", "p", "seg", "defs", "deaths", "tables", "apps", "tails", "state")
+SUBDIRECTORIES = ("names", "p", "seg", "defs", "deaths", "tables", "apps", "tails", "state", "err", "letters")
 HANDOVER_PARTS = ("said", "told", "order", "estate", "parting")
 """Of a handover: FIFOs for what the new process says and is told, and for what the old one is told; files for what
 the new one is to do and for what the old one leaves it."""
@@ -176,6 +179,19 @@ class NodeDirectory:
         """Give the path of the file that `faulthandler` writes to in a native crash."""
         return f"{self._root}/p/{process_id}.fault"
 
+    def printed(self, process_id: int) -> str:
+        """Give the path of the last that a process printed to Python's standard error."""
+        return f"{self._root}/p/{process_id}.printed"
+
+    @property
+    def all_errors(self) -> str:
+        """Give the directory of what processes write to descriptor 2: see `process.stderr`."""
+        return f"{self._root}/err"
+
+    def errors(self, process_id: int) -> str:
+        """Give the path of what one process writes to descriptor 2."""
+        return f"{self._root}/err/{process_id}"
+
     def handover(self, number: int, what: str) -> str:
         """Give the path of a part of handover `number`: see `HANDOVER_PARTS`."""
         return f"{self._root}/p/{number}.{what}"
@@ -228,6 +244,16 @@ class NodeDirectory:
     def deaths(self) -> Path:
         """The directory of death records."""
         return self.path / "deaths"
+
+    @property
+    def recordings(self) -> str:
+        """Give the directory of what dead servers had received."""
+        return f"{self._root}/records"
+
+    @property
+    def letters(self) -> str:
+        """The directory of dead letters."""
+        return f"{self._root}/letters"
 
     @property
     def log(self) -> str:
@@ -287,11 +313,17 @@ class NodeDirectory:
         os.mkfifo(self.mailbox(process_id), 0o600)
         os.mkfifo(self.lane(process_id), 0o600)
 
-    def forget_mailbox(self, process_id: int) -> None:
-        """Remove what a dead process can no longer use; its box stays."""
-        for path in (self.mailbox(process_id), self.lane(process_id)):
+    def forget_mailbox(self, process_id: int, *, but_mail: bool = False) -> None:
+        """Remove what a dead process can no longer use.
+
+        Its box stays, what it wrote to standard error, and `but_mail` its mailbox.
+        """
+        for path in (self.lane(process_id), *(() if but_mail else (self.mailbox(process_id),))):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(self.errors(process_id)).st_size == 0:
+                os.unlink(self.errors(process_id))
         with contextlib.suppress(FileNotFoundError):
             for name in os.listdir(f"{self._root}/seg"):
                 if name.startswith(f"{process_id}."):
@@ -315,6 +347,7 @@ class NodeDirectory:
     def forget(self, process_id: int) -> None:
         """Remove all that is left of a dead process."""
         self.forget_mailbox(process_id)
-        for path in (self.box(process_id), self.words(process_id), self.native_stack(process_id)):
+        places = (self.box, self.words, self.native_stack, self.printed, self.errors)
+        for path in (place(process_id) for place in places):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)

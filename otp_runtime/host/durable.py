@@ -5,17 +5,24 @@ process, a killed tree or a machine that loses power leaves the state before it 
 WAL mode, so that who looks never waits for who writes; it and what SQLite lays beside it are 0600.
 
 A server *holds* the row of its key while it lives: two servers that would write over each other's state do not start.
+
+A database that is removed or replaced while servers use it is another file under the same path: what is written into
+the old one is lost. Each server sees that by the inode, and opens the new one. What SQLite lays beside a database
+belongs to one file and would spoil another, so whoever opens first removes what it knows to be the old one's; the old
+connection is never closed, as closing would remove what lies there by path.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import sqlite3
 import time
 import zlib
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otp_runtime.errors import DurableStateError
@@ -23,7 +30,7 @@ from otp_runtime.host import kernel
 from otp_runtime.host.snapshot_file import Saved
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 WAIT_SECONDS = 5.0
 FORMAT = 1
@@ -36,6 +43,7 @@ CREATE TABLE IF NOT EXISTS holder (
     node TEXT NOT NULL, key TEXT NOT NULL, boot TEXT NOT NULL, os_pid INTEGER NOT NULL, start INTEGER NOT NULL,
     process TEXT NOT NULL, PRIMARY KEY (node, key));
 """
+_INSERT = "INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class Row(NamedTuple):
@@ -69,13 +77,38 @@ class DurableStore:
         self.path = path
         self._key = (node, key)
         self._class_name = class_name
+        self._process = process
+        self._inodes: dict[str, tuple[int, int] | None] = {}
+        self._is_strange = False
         with _named_errors(path):
-            self._connection = _open(path)
-            try:
-                self._hold(process)
-            except BaseException:
-                self._connection.close()
-                raise
+            self._connection = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        self._connection = connection = _open(self.path, self._inodes)
+        try:
+            self._hold(self._process)
+        except BaseException:
+            connection.close()
+            raise
+        self._inodes = {suffix: _inode(self.path + suffix) for suffix in ("", *_BESIDE)}
+        return connection
+
+    def has_moved(self) -> bool:
+        """Whether another file, or none, is now where the database was."""
+        return _inode(self.path) != self._inodes[""]
+
+    def open_again(self) -> str:
+        """Go on in the file that is there now, made if there is none; say what became of the old one.
+
+        What the old one held must be written again; the first `write` replaces all that the new one has of this
+        server, whose generations are of another history. Raises `DurableStateError`.
+        """
+        how = "replaced" if os.path.exists(self.path) else "removed"
+        abandoned.append(self._connection)
+        with _named_errors(self.path):
+            self._connection = self._open()
+        self._is_strange = True
+        return how
 
     def _hold(self, process: str) -> None:
         deadline = time.monotonic() + WAIT_SECONDS
@@ -122,7 +155,14 @@ class DurableStore:
         checksum = zlib.crc32(saved.body, zlib.crc32(saved.vsn))
         row = (*self._key, slot, *saved, checksum, self._class_name, time.time())
         with _named_errors(self.path):
-            self._connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            if not self._is_strange:
+                self._connection.execute(_INSERT, row)
+                return
+            with self._connection:
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._connection.execute("DELETE FROM state WHERE node = ? AND key = ?", self._key)
+                self._connection.execute(_INSERT, row)
+            self._is_strange = False
 
     def close(self) -> None:
         """Close the database; what is kept stays."""
@@ -170,10 +210,48 @@ def drop(path: str, row: Row) -> None:
 # -- pieces ------------------------------------------------------------------------------------------------
 
 
-def _open(path: str) -> sqlite3.Connection:
-    Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # SQLite gives what it lays beside the database the same mode
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+_BESIDE = ("-wal", "-shm")
+abandoned: list[sqlite3.Connection] = []
+"""Connections to files that are gone from their paths: open as long as the process lives, see above."""
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_dev
+
+
+def _make(path: str, known: Mapping[str, tuple[int, int] | None]) -> None:
+    """See to it that there is a file, and nothing beside it of another one: of one that is gone, or that is known."""
+    directory = Path(path).parent
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.path.exists(path) and not _stale(path, known):
+        return
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        for one in _stale(path, known):
+            os.unlink(one)
+        # SQLite gives what it lays beside the database the same mode
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    finally:
+        os.close(fd)
+
+
+def _stale(path: str, known: Mapping[str, tuple[int, int] | None]) -> list[str]:
+    is_gone = not os.path.exists(path)
+    there = {suffix: _inode(path + suffix) for suffix in _BESIDE}
+    return [
+        path + suffix
+        for suffix, inode in there.items()
+        if inode is not None and (is_gone or inode == known.get(suffix))
+    ]
+
+
+def _open(path: str, known: Mapping[str, tuple[int, int] | None] = MappingProxyType({})) -> sqlite3.Connection:
+    _make(path, known)
     connection = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)
     try:
         (found,) = connection.execute("PRAGMA user_version").fetchone()

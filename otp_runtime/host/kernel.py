@@ -23,12 +23,19 @@ PR_SET_CHILD_SUBREAPER = 36
 F_SETSIG = 10
 F_SETOWN_EX = 15
 F_OWNER_TID = 0
+_PF_EXITING = 4
 
 LANE_SIGNAL = signal.SIGRTMIN + 5
 """Sent by the kernel to the owner of a control lane when something was written to it."""
 
 PARENT_DEATH_SIGNAL = signal.SIGRTMIN + 6
 """Sent by the kernel when the OS parent died; catchable, so that a trapping server can clean up."""
+
+STACKS_SIGNAL = signal.SIGRTMIN + 7
+"""Lets a watched server write its stacks down, from C and without the GIL, and end."""
+
+ANSWER_SIGNAL = signal.SIGRTMIN + 8
+"""Asks a watched server whether it still runs Python."""
 
 OLDEST_KERNEL = (5, 4)
 SPARE_DESCRIPTORS = 16
@@ -93,7 +100,7 @@ def _release() -> str:
 
 def start_time(pid: int) -> int | None:
     """Give the start time of `pid` in clock ticks after boot; None when there is no such process."""
-    fields = _stat_fields(pid)
+    fields = stat_fields(pid)
     return None if fields is None else int(fields[19])
 
 
@@ -105,19 +112,25 @@ def own_process() -> OsProcess:
 
 def zombie_status(pid: int) -> int | None:
     """Give the wait status of a zombie (field 52 of its stat, readable by the same user), else None."""
-    fields = _stat_fields(pid)
+    fields = stat_fields(pid)
     if fields is None or fields[0] not in {"Z", "X"}:
         return None
     return int(fields[49])
 
 
+def is_ending(fields: list[str] | None) -> bool:
+    """Say of `stat_fields` whether the process is a zombie, on its way to be one (PF_EXITING), or not there."""
+    return fields is None or fields[0] in {"Z", "X"} or bool(int(fields[6]) & _PF_EXITING)
+
+
 def is_stopped(pid: int) -> bool:
     """Say whether `pid` is stopped by a signal or a tracer."""
-    fields = _stat_fields(pid)
+    fields = stat_fields(pid)
     return fields is not None and fields[0] in {"T", "t"}
 
 
-def _stat_fields(pid: int) -> list[str] | None:
+def stat_fields(pid: int) -> list[str] | None:
+    """Give the fields of `/proc/PID/stat` from the third on, the state; None when there is no such process."""
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -194,7 +207,7 @@ def _children_by_scan(pid: int) -> list[int]:
     found = []
     for entry in os.listdir("/proc"):
         if entry.isdigit():
-            fields = _stat_fields(int(entry))
+            fields = stat_fields(int(entry))
             if fields is not None and int(fields[1]) == pid:
                 found.append(int(entry))
     return found
@@ -205,7 +218,7 @@ def descendants_of(pid: int) -> list[int]:
     by_parent: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
-            fields = _stat_fields(int(entry))
+            fields = stat_fields(int(entry))
             if fields is not None:
                 by_parent.setdefault(int(fields[1]), []).append(int(entry))
     found: list[int] = []
@@ -272,9 +285,11 @@ def set_title(title: str) -> None:
     _write("/proc/self/comm", title.encode(errors="replace")[:15])
 
 
-def own_oom_score(adjust: int) -> None:
-    """Make the kernel's OOM killer take this process earlier; best effort."""
-    _write("/proc/self/oom_score_adj", str(adjust).encode())
+def raise_own_oom_score(by: int) -> None:
+    """Make the kernel's OOM killer take this process earlier than its parent; best effort."""
+    with contextlib.suppress(OSError, ValueError):
+        score = min(int(read_whole("/proc/self/oom_score_adj")) + by, 1000)
+        _write("/proc/self/oom_score_adj", str(score).encode())
 
 
 def _write(path: str, data: bytes) -> None:
@@ -284,27 +299,3 @@ def _write(path: str, data: bytes) -> None:
             os.write(fd, data)
         finally:
             os.close(fd)
-
-
-def oom_kills() -> int:
-    """Count the OOM kills in this process's memory cgroup so far; 0 where the kernel does not tell."""
-    for path in _oom_files():
-        with contextlib.suppress(OSError):
-            for line in read_whole(path).splitlines():
-                key, _, value = line.partition(b" ")
-                if key == b"oom_kill":
-                    return int(value)
-    return 0
-
-
-@functools.cache
-def _oom_files() -> tuple[str, ...]:
-    paths = []
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
-            number, controllers, path = line.split(":", 2)
-            if number == "0":
-                paths.append(f"/sys/fs/cgroup{path}/memory.events")
-            elif "memory" in controllers.split(","):
-                paths.append(f"/sys/fs/cgroup/memory{path}/memory.oom_control")
-    return tuple(paths)

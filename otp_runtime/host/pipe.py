@@ -19,6 +19,7 @@ import contextlib
 import os
 import stat
 import struct
+import sys
 from typing import Any, Final
 
 MAGIC: Final = 0xC1
@@ -40,6 +41,25 @@ _unpack_length = struct.Struct("<xxH").unpack_from
 WHOLE_HEAD = bytes([MAGIC, WHOLE])
 
 
+def waiting_bytes(path: str) -> int:
+    """Count the bytes that lie unread in a FIFO, frames' heads included; 0 when nobody reads it."""
+    import fcntl
+    import termios
+
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        count = bytearray(4)
+        fcntl.ioctl(fd, termios.FIONREAD, count)
+        return int.from_bytes(count, sys.byteorder)
+    except OSError:
+        return 0
+    finally:
+        os.close(fd)
+
+
 def whole(payload: bytes) -> bytes:
     """Make the frame of a payload that fits into one."""
     return pack_header(MAGIC, WHOLE, len(payload) + 4) + payload
@@ -48,12 +68,15 @@ def whole(payload: bytes) -> bytes:
 def parts(payload: bytes, sender: int, number: int) -> list[bytes]:
     """Cut a payload into the frames in which it travels."""
     count = -(-len(payload) // _PART_DATA)
-    frames = []
-    for index in range(count):
-        data = payload[index * _PART_DATA : (index + 1) * _PART_DATA]
-        head = pack_header(MAGIC, PART, 4 + _PART.size + len(data))
-        frames.append(head + _PART.pack(sender, number, index, count) + data)
-    return frames
+    return [
+        part(payload[index * _PART_DATA : (index + 1) * _PART_DATA], sender, number, index, count)
+        for index in range(count)
+    ]
+
+
+def part(data: bytes, sender: int, number: int, index: int, count: int) -> bytes:
+    """Make the frame of one part of a payload."""
+    return pack_header(MAGIC, PART, 4 + _PART.size + len(data)) + _PART.pack(sender, number, index, count) + data
 
 
 def segment(path: str) -> bytes:
@@ -155,6 +178,9 @@ class Unframer:
             return
         sender, before = _ABORT.unpack(data)
         self._partial.pop(sender, None)
+        self._drop_abandoned(sender, before)
+
+    def _drop_abandoned(self, sender: int, before: int) -> None:
         with contextlib.suppress(FileNotFoundError):  # the node is ending
             self._drop_segments(sender, before)
 

@@ -50,15 +50,42 @@ class TimerHandle:
         self.action = None
 
 
+class _NotingEpoll:
+    """An epoll that tells when it waits."""
+
+    close: Callable[[], None]
+    fileno: Callable[[], int]
+    register: Callable[[int, int], None]
+    modify: Callable[[int, int], None]
+    unregister: Callable[[int], None]
+
+    def __init__(self, epoll: select.epoll | _NotingEpoll, note: Callable[[float], None]) -> None:
+        self._poll = epoll.poll
+        self._note = note
+        self.close, self.fileno = epoll.close, epoll.fileno
+        self.register, self.modify, self.unregister = epoll.register, epoll.modify, epoll.unregister
+
+    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+        self._note(-1.0)
+        try:
+            return self._poll(timeout)
+        finally:
+            self._note(now())
+
+
 class Poller:
     """Waits for descriptors and timers and calls who asked."""
 
     def __init__(self) -> None:
         """Open the epoll."""
-        self._epoll = select.epoll()
+        self._epoll: select.epoll | _NotingEpoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._timers: list[tuple[float, int, TimerHandle]] = []
         self._sequence = itertools.count()
+
+    def note_waits(self, note: Callable[[float], None]) -> None:
+        """Call `note(-1.0)` before each wait and `note(now)` after it; whoever does not ask for it pays nothing."""
+        self._epoll = _NotingEpoll(self._epoll, note)
 
     def fileno(self) -> int:
         """Give the descriptor that is readable whenever something is to be done: for other event loops."""
@@ -146,10 +173,11 @@ class Spinner:
         self._crowded = CROWDED_PAUSE_SECONDS[0]
         self._is_crowded = False
 
-    def read(self, fd: int, size: int) -> bytes | None:
+    def read(self, fd: int, size: int, take: Callable[[int, int], bytes] = _read) -> bytes | None:
         """Read `fd`, spinning for a moment when it is empty; None when nothing came: sleep until it is readable.
 
         The yield comes before the first read: whoever shares the core then answers meanwhile, and the read finds it.
+        `take` is what reads.
         """
         if self._pause and self._credit <= 0:
             self._pause -= 1
@@ -160,7 +188,7 @@ class Spinner:
         while True:
             _yield()
             try:
-                data = _read(fd, size)
+                data = take(fd, size)
             except BlockingIOError:
                 if now() <= started + SPIN_SECONDS:
                     continue

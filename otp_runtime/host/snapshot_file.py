@@ -91,8 +91,12 @@ class SnapshotFile:
         try:
             size = os.fstat(fd).st_size
             header = os.pread(fd, _HEADER, 0)
-            if not _is_header(header) or size != _size(*_NUMBER.unpack_from(header, _ROOM_AT)):
-                msg = f"{path} is no file of kept states"
+            found = _format_of(header)
+            if found is not None and found != VERSION:
+                msg = f"{path} is written in format {found}, and this version of otp_runtime reads {VERSION}"
+                raise OSError(msg)
+            if found is None or size != _size(*_NUMBER.unpack_from(header, _ROOM_AT)):
+                msg = f"{path} is no file of kept states: whoever needs no state may remove it"
                 raise OSError(msg)
             return cls(path, mmap.mmap(fd, size))
         finally:
@@ -209,8 +213,11 @@ def _make(path: str, room: int) -> mmap.mmap:
     return mapped
 
 
-def _is_header(header: bytes) -> bool:
-    return len(header) == _HEADER and _HEAD.unpack_from(header) == (MAGIC, VERSION)
+def _format_of(header: bytes) -> int | None:
+    """Give the format in which a file of kept states is written; None of any other file."""
+    if len(header) < _HEADER or _HEAD.unpack_from(header)[0] != MAGIC:
+        return None
+    return int(_HEAD.unpack_from(header)[1])
 
 
 # -- for the OS parent, whose server is dead ---------------------------------------------------------------
@@ -235,7 +242,7 @@ def look(path: str) -> Remains | None:
         return None
     try:
         header = os.pread(fd, _HEADER, 0)
-        if not _is_header(header):
+        if _format_of(header) != VERSION:
             return None
         (streak,) = _NUMBER.unpack_from(header, _STREAK_AT)
         body = None if header[_REDACTED_AT] else _newest_body(fd, *_NUMBER.unpack_from(header, _ROOM_AT))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 
+from otp_runtime.core.limits import Bounds
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel
 from otp_runtime.host.box import Box
@@ -40,7 +41,7 @@ class ProcessView:
     `status` is "idle", "busy", "starting", "suspended", "stopped" (by a signal) or "ending"; `busy_seconds` is how
     long the running callback has taken. `restarts` counts the deaths on record that a restart followed (of each
     server the last `RESTARTS_MAX` are kept); None without a name to count by. `rss_bytes` is None when the kernel
-    does not tell any more.
+    does not tell any more. `limits` has those that are set, by name, in bytes, seconds and descriptors.
     """
 
     id: int
@@ -58,6 +59,7 @@ class ProcessView:
     rss_bytes: int | None
     restarts: int | None
     started_at: float
+    limits: dict[str, float]
 
     @property
     def title(self) -> str:
@@ -135,6 +137,7 @@ def _view(box: Box, restarts: Counter[str], *, memory: bool) -> ProcessView:
         rss_bytes=_rss_bytes(os_pid) if memory else None,
         restarts=restarts[name] if name else None,
         started_at=identity.started_at,
+        limits={field: limit for field, limit in Bounds(*box.limits)._asdict().items() if limit},
     )
 
 

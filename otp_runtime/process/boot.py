@@ -33,9 +33,10 @@ from otp_runtime.core import messages as wire
 from otp_runtime.errors import AlreadyRegistered, CallError, CodecError, ExitWith, TaskExited
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel
-from otp_runtime.process import current, links, names, places, reports
+from otp_runtime.host.open_files import open_files
+from otp_runtime.process import current, links, names, places, reports, stderr
 from otp_runtime.process.context import Context, ExitSignal
-from otp_runtime.terms.reason import Exited, crash_of, is_abnormal
+from otp_runtime.terms.reason import Exited, crash_of, cut_middle, is_abnormal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,8 +47,10 @@ if TYPE_CHECKING:
     from otp_runtime.process.succession import Succession
 
 LENGTH = struct.Struct("<I")
-OOM_SCORE = 500
 SHOWN_MAX = 20_000
+OOM_SCORE = 500
+"""How much sooner than a supervisor a server is taken by the kernel's OOM killer (of 1000)."""
+
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STANDARD_LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 
@@ -215,7 +218,7 @@ def take_over(node: NodeHandle, job: Job, box: Box, reaper: kernel.OsProcess, ke
     """Make a fork a process of its own, for a job: see `part_from_parent`."""
     part_from_parent(box, reaper, keep)
     if job.mode != "supervisor":
-        kernel.own_oom_score(OOM_SCORE)
+        kernel.raise_own_oom_score(OOM_SCORE)
         write_native_stacks(node, box.identity.id)
     dress(node, job, box.identity.id)
 
@@ -252,6 +255,7 @@ def write_native_stacks(node: NodeHandle, process_id: int) -> None:
     with contextlib.suppress(OSError):
         fault = os.open(node.directory.native_stack(process_id), os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         faulthandler.enable(fault, all_threads=True)
+    stderr.keep(node.directory, process_id)
 
 
 def listen_to_signals(context: Context, reaper: kernel.OsProcess) -> None:
@@ -388,11 +392,21 @@ words: dict[str, Any] = {}
 
 def note_words(error: BaseException | None, **more: str) -> None:
     """Remember, for the last words, what ended this process."""
-    words.update({key: value[:SHOWN_MAX] for key, value in more.items()})
+    _note_open_files()
+    words.update({key: cut_middle(value, SHOWN_MAX) for key, value in more.items()})
     if isinstance(error, SystemExit) and isinstance(error.code, str):
         words["text"] = error.code[:SHOWN_MAX]
     if error is not None and not isinstance(error, ExitSignal):
-        words["traceback"] = crash_of(error).traceback[-SHOWN_MAX:]
+        words["traceback"] = cut_middle(crash_of(error).traceback, SHOWN_MAX)
+
+
+def _note_open_files() -> None:
+    """Before what this process holds is let go of; after its death nobody can look."""
+    node = current.node()
+    if node is None or "open_files" in words:
+        return
+    with contextlib.suppress(Exception):  # it may be the want of memory that ends this process
+        words["open_files"] = open_files("self", str(node.directory.path), stderr.standard_streams())
 
 
 def end(context: Context, boot: Boot, reason: Any) -> int:
@@ -400,6 +414,8 @@ def end(context: Context, boot: Boot, reason: Any) -> int:
     context.interrupts = False
     signal.signal(kernel.LANE_SIGNAL, signal.SIG_IGN)
     directory = context.directory
+    if is_abnormal(reason):
+        _note_open_files()
     try:
         data = context.codec.encode({"reason": reason, **words}, "reason")
     except CodecError:

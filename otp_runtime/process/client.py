@@ -91,7 +91,7 @@ def request(server: Any, message: Any, timeout: float | None, kind: int = wire.C
     context.pending[serial] = slot
     try:
         if not is_sent:
-            _transmit(context, peer, payload, deadline, server, message, started)
+            transmit(context, peer, payload, deadline, server, message, started)
         if chunk is not None:
             context.feed(chunk)
         _await(context, slot, deadline)
@@ -111,9 +111,10 @@ def _at_once(context: Context, chunk: bytes) -> list[Any] | None:
         return None
 
 
-def _transmit(
+def transmit(
     context: Context, peer: Peer, payload: bytes, deadline: float | None, server: Any, message: Any, started: float
 ) -> None:
+    """Send an encoded request; that there is no room in time is a `CallTimeout`, as the whole call has one limit."""
     try:
         context.transmit(peer, payload, deadline, policy=2 if peer.policy == 2 else 0)
     except MailboxFull as error:

@@ -124,6 +124,7 @@ class Context(Sending):
         self.on_arrival: Callable[[], None] | None = None
         self.place: tuple[str, ...] = ()
         self.keeper: Any = None
+        self.mail: Any = None
         self.interrupts = False
         self.spinner = poller.Spinner()
         self._reading_lane = False
@@ -282,6 +283,10 @@ class Context(Sending):
     def put_copy(self, payload: bytes) -> None:
         """Put what an encoded envelope says into the own inbox."""
         self.put(payload, self.codec.decode(payload))
+
+    def send_to_self(self, payload: bytes) -> None:
+        """Take in what this process sends to itself."""
+        self.put_copy(payload)
 
     def arm_timer(self, sender: int, serial: int, due: float, message: Any) -> None:
         """Put `message` into the own inbox at the monotonic time `due`."""

@@ -33,19 +33,28 @@ def describe(context: Context) -> dict[str, Any]:
         "outboxes": [[peer.id, list(peer.outbox), peer.aborting] for peer in peers if peer.outbox or peer.aborting],
         "timers": context.armed_timers(),
         "inbox": entries(context.inbox),
+        "mail": None if context.mail is None else context.mail.describe(),
         "half": half,
         "partial": partial,
     }
 
 
 def entries(queue: Iterable[tuple[bytes, wire.Envelope]]) -> list[list[Any]]:
-    """Give messages as data: their bytes as they came, where there are any."""
-    return [[payload, None if payload else envelope] for payload, envelope in queue]
+    """Give messages as data: their bytes as they came, where there are any, and the number of those that have one."""
+    return [
+        [bytes(payload), None if payload else envelope, getattr(payload, "number", None)] for payload, envelope in queue
+    ]
 
 
 def read_entries(context: Context, data: list[list[Any]]) -> list[tuple[bytes, wire.Envelope]]:
     """Read what `entries` gave, with this process's classes."""
-    return [(payload, context.codec.decode(payload) if payload else envelope) for payload, envelope in data]
+    return [
+        (
+            payload if number is None or context.mail is None else context.mail.as_letter(payload, number),
+            context.codec.decode(payload) if payload else envelope,
+        )
+        for payload, envelope, number in data
+    ]
 
 
 def take_up(context: Context, data: dict[str, Any]) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from otp_runtime.core.names import file_name_of
@@ -32,6 +33,7 @@ class NodeHandle:
         """The processes that this OS process started, by id: the seconds each has to stop, None for ever."""
         self.shipper = Shipper(f"{directory.path}/defs")
         self.codec = Codec(self.shipper)
+        self._knows_durable = self._has_looked = False
 
     def seal(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], what: str) -> bytes:
         """Encode a call to be made in another process, as data that only that process opens."""
@@ -40,7 +42,7 @@ class NodeHandle:
             if isinstance(owner, type):
                 self.shipper.refresh(owner)
         try:
-            return self.codec.encode([function, list(args), kwargs], what)
+            sealed = self.codec.encode([function, list(args), kwargs], what)
         except CodecError:
             check_globals(getattr(function, "__func__", function), what)
             for thing in args:
@@ -48,6 +50,27 @@ class NodeHandle:
                     check_globals(thing, what)
                 self.codec.encode(thing, f"{what}: argument")
             raise
+        if self.program and self._may_be_durable(function, sealed):
+            # a state of an earlier run may hold its classes, which no code of the server need name
+            self.shipper.lay_down(sys.modules["__main__"])
+        return sealed
+
+    def _may_be_durable(self, function: Any, sealed: bytes) -> bool:
+        """Whether what is started may read a state from a disk: it says so itself, or there is such a state."""
+        if not self._knows_durable:
+            owner = getattr(function, "__self__", None)
+            says_so = getattr(owner, "durable", None) or "durable" in (getattr(owner, "options", None) or ())
+            self._knows_durable = bool(says_so) or b"durable" in sealed or self.shipper.has_durable or self._has_data()
+        return self._knows_durable
+
+    def _has_data(self) -> bool:
+        """Whether an earlier run left a database; looked up once, as what this run keeps it says itself."""
+        if self._has_looked:
+            return False
+        self._has_looked = True
+        with contextlib.suppress(OSError, CodecError, KeyError):
+            return os.path.exists(Codec().decode((self.directory.path / "node").read_bytes())["data"]["path"])
+        return False
 
     def unseal(self, sealed: bytes) -> tuple[Any, list[Any], dict[str, Any]]:
         """Open what `seal` made."""

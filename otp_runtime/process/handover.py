@@ -299,6 +299,7 @@ class Handover:
             case ["ready"]:
                 self._feed(core.Ready())
             case ["serves"]:
+                self.offspring.watchman.begin(self.child)
                 self._feed(core.Served())
             case _:
                 self._said = word

@@ -15,15 +15,16 @@ import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from otp_runtime.core import messages as wire
+from otp_runtime.errors import NoProcess
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, poller
 from otp_runtime.host.box import Box
 from otp_runtime.host.directory import NodeDirectory
-from otp_runtime.process import current, places, shipping, task_body
+from otp_runtime.process import current, places, shipping, stderr, task_body
 from otp_runtime.process.context import Context
 from otp_runtime.process.handle import LAUNCHER_ID, NodeHandle
 from otp_runtime.process.job import Job
-from otp_runtime.process.offspring import Child, Offspring, judge_threads, report
+from otp_runtime.process.offspring import Child, Offspring, judge_threads, keep_record, report
 from otp_runtime.terms.codec import Codec
 from otp_runtime.terms.reason import Crash, is_abnormal
 
@@ -59,6 +60,7 @@ class Launcher:
         self.over = False
         self.hasty = False
         self._has_dill = False
+        self.errors = stderr.Forwarder(context)
 
     def run(self) -> None:
         """Serve until the node ends."""
@@ -74,6 +76,7 @@ class Launcher:
                 if program.leaving:
                     self._stop_next_root(program)
             self.offspring.tell_reports()
+        self.errors.finish()
 
     # -- requests -------------------------------------------------------------------------------------------
 
@@ -109,10 +112,13 @@ class Launcher:
 
     def _send_to_name(self, name: str, payload: bytes) -> None:
         """Pass a message on, unread: to decode it could be to run code of a user's."""
-        from otp_runtime.process import names
+        from otp_runtime.process import names, returning
 
         with contextlib.suppress(Exception):
-            self.context.post(names.find(self.context, name, None, wait=False), payload)
+            try:
+                self.context.post(names.find(self.context, name, None, wait=False), payload)
+            except NoProcess:
+                returning.drop_in(self.context, name, payload)
 
     # -- starts ---------------------------------------------------------------------------------------------
 
@@ -152,6 +158,9 @@ class Launcher:
         if child.job is not None:
             # nobody starts a root again: what it and all below it kept is over
             places.forget(self.offspring.place_of(child))
+        if child.job is not None and child.id in self.askers and is_abnormal(reason):
+            # who asked for the start is told; `why` knows it all the same
+            keep_record(self.offspring, child, reason, context="start_error")
         if child.id in self.askers or child.job is None or child.doom is not None:
             return False
         # a plain process that somebody killed is no news to them: a task that was shut down, a stream left early

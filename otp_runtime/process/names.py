@@ -150,12 +150,14 @@ def unregister(directory: NodeDirectory, name: str, expected: Owner) -> bool:
         return True
 
 
-def hand_to_supervisor(directory: NodeDirectory, name: str, expected: Owner, supervisor: int) -> bool:
-    """Mark a name as coming back, if `expected` has it."""
+def hand_to_supervisor(
+    directory: NodeDirectory, name: str, expected: Owner, supervisor: int, *, mailbox: int = 0
+) -> bool:
+    """Mark a name as coming back, if `expected` has it; `mailbox` is there for it meanwhile."""
     with directory.lock():
         if owner_of(directory, name) != expected:
             return False
-        _replace(_path(directory, name), ComingBack(supervisor))
+        _replace(_path(directory, name), ComingBack(supervisor, mailbox))
         return True
 
 
@@ -208,7 +210,7 @@ def _find_via(context: Context, server: Via, deadline: float | None, request: An
     tells = getattr(server.registry, "is_coming_back", None)
     pause = WAIT_SECONDS
     while True:
-        found = _whereis_via(server, tells)
+        found = whereis_via(server, tells)
         if found is not None and type(found) is not Pid:
             return find(context, found, deadline, request, wait=wait)
         peer = None if found is None else _find_pid(context, found)
@@ -223,7 +225,8 @@ def _find_via(context: Context, server: Via, deadline: float | None, request: An
         pause = min(pause * WAIT_GROWTH, WAIT_SECONDS_MAX)
 
 
-def _whereis_via(server: Via, tells: Any) -> Any:
+def whereis_via(server: Via, tells: Any = None) -> Any:
+    """Give what a registry has under a key: a pid, a local name, None. `tells`: whether one that is gone comes back."""
     if not hasattr(server.registry, "whereis_name"):
         msg = f"{server!r}: its registry is Registry, PartitionSupervisor or a class with whereis_name(key)"
         raise TypeError(msg)
@@ -299,7 +302,7 @@ def is_coming_back(context: Context, name: Any) -> bool:
         tells = getattr(name.registry, "is_coming_back", None)
         if tells is None:
             return False
-        found = _whereis_via(name, tells)
+        found = whereis_via(name, tells)
         if isinstance(found, str):
             return is_coming_back(context, found)
         return found is not None or bool(tells(name.key))

@@ -27,11 +27,16 @@ from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, pipe, poller, tables
 from otp_runtime.host.box import Box
 from otp_runtime.host.fates import DEAD
-from otp_runtime.process import boot, current, death, names, places, reports
+from otp_runtime.host.open_files import command_of
+from otp_runtime.process import boot, current, death, mail, names, places, recordings, reports
 from otp_runtime.process.context import reason_of_status
 from otp_runtime.process.handle import LAUNCHER_ID
+from otp_runtime.process.looks import Looks
+from otp_runtime.process.mail_holding import HeldMailboxes
 from otp_runtime.process.nursery import Nursery
 from otp_runtime.process.spares import Spares, sweep
+from otp_runtime.process.vitals import Vitals
+from otp_runtime.process.watchman import Watchman, gather
 from otp_runtime.terms.reason import Crash, Signalled, is_abnormal
 
 if TYPE_CHECKING:
@@ -63,6 +68,7 @@ class Child:
         "died_at",
         "doom",
         "handed",
+        "hang",
         "heirs",
         "id",
         "job",
@@ -92,6 +98,7 @@ class Child:
         self.boot_data = b""
         self.outcome: list[Any] | None = None
         self.doom: tuple[Any] | None = None
+        self.hang: tuple[str, str] | None = None
         self.limit: poller.TimerHandle | None = None
         self.handed: list[str] = []
 
@@ -161,13 +168,18 @@ class Offspring:
         self._on_death = on_death
         self._kept: list[int] = []
         self.orphan_seconds = ORPHAN_SECONDS
-        self._oom_kills = kernel.oom_kills()
+        self.vitals = Vitals(self)
         self._buried: list[tuple[Child, Any]] = []
         self.to_report: list[death.Death] = []
         self._reaped: list[Child] = []
         self.handovers: dict[int, Handover] = {}
         self.nursery = Nursery(self)
         self.spares = Spares(self)
+        self.looks = Looks(self)
+        self.watchman = Watchman(self)
+        self.mailboxes = HeldMailboxes(context.directory)
+        self.is_halting = False
+        """Whether the owner is about to end: nobody restarts what it says is coming back."""
         reports.prepare(self.directory)
         context.on_doom = self.doom
 
@@ -175,8 +187,9 @@ class Offspring:
 
     def start(self, job: Job) -> Child | Crash:
         """Fork a process for `job`; gives a Crash when the system has no room for one more."""
-        if job.mode != "supervisor" and not self.nursery.is_used and (spare := self.spares.take(job)) is not None:
+        if self._may_be_a_spare(job) and (spare := self.spares.take(job)) is not None:
             self.listen_to_boot(spare)
+            self.vitals.begin(spare)
             if job.timeout is not None:
                 self._set_limit(spare, job.timeout)
             return spare
@@ -189,7 +202,8 @@ class Offspring:
             box = Box.create(self.directory.box(process_id), process_id, context.id, kind, time.time())
             box.label = job.label
             child = Child(process_id, context.pid_of(process_id), job, box)
-            self.directory.make_mailbox(process_id)
+            self.mailboxes.make(job.place if job.mode == "start" else (), process_id, box)
+            self.vitals.begin(child)
             if job.mode != "supervisor" and self.nursery.is_used:
                 return self._bear(child, job)
             pipe = os.pipe()
@@ -201,7 +215,12 @@ class Offspring:
                     with contextlib.suppress(OSError):
                         os.close(fd)
             self.directory.forget(process_id)
+            self.vitals.forget(process_id)
             return Crash("OSError", f"cannot start {job.label}: {error}{kernel.shortage(error)}", "")
+
+    def _may_be_a_spare(self, job: Job) -> bool:
+        """Say whether a spare can do a job: it has older code than a zygote, and a mailbox of its own."""
+        return not (job.mode == "supervisor" or self.nursery.is_used or self.mailboxes.has(job.place))
 
     def _fork(self, child: Child, job: Job, box: Box, pipe: tuple[int, int]) -> Child:
         here = kernel.own_process()
@@ -290,7 +309,9 @@ class Offspring:
         """Read the boot pipe."""
         self._read_boot_pipe(child)
         if child.outcome is not None and child.outcome[0] == "ok":
+            self.looks.begin(child)
             self.close_boot_pipe(child)
+            self.vitals.started(child)
             self._on_word(child, child.outcome)
             child.rest()
 
@@ -325,12 +346,26 @@ class Offspring:
                 import_ahead(word[1])
             elif word[0] == "spare":
                 """It was used before it had booted so far as to say that it waits."""
+            elif word[0] == "watch":
+                self.watchman.begin(child)
             elif word[0] == "limit":
                 self._set_limit(child, word[1])
+            elif word[0] == "mailbox":
+                self._hold_mailbox(child)
             elif child.outcome is None:
                 child.outcome = word
                 if child.limit is not None:
                     child.limit.cancel()
+
+    def _hold_mailbox(self, child: Child) -> None:
+        """Do what makes a child's mailbox outlive it, before anybody can write to it: it waits for that."""
+        if child.job is None or child.box is None:
+            return
+        try:
+            self.mailboxes.hold(child.job.place, child.id, child.box)
+        except OSError as error:
+            child.outcome = ["error", ("durable_mailbox", places.mail_of(child.job.place), str(error))]
+            self.kill(child)
 
     def close_boot_pipe(self, child: Child) -> None:
         """Hear no more of a child than its end."""
@@ -359,6 +394,9 @@ class Offspring:
             os.close(pidfd)
         successor.pidfd = -1
         assert child.box is not None
+        # a successor that is watched says so itself
+        self.watchman.forget(child)
+        child.box.watchdog = None
         child.box.inhabit(successor_process)
         self.adopt(old)
         self.adopt(child)
@@ -417,15 +455,28 @@ class Offspring:
         if child.pidfd >= 0:
             kernel.send_signal(child.pidfd, signal.SIGKILL)
 
+    def execute(self, child: Child, reason: Any) -> bool:
+        """End a child untrappably for a reason of this process's own; say whether that is what it will have died of.
+
+        Not when it has been sent something that ends it already.
+        """
+        if child.doom is not None or child.pidfd < 0 or child.box is None or child.box.flag(boxes.KILL_REQUESTED):
+            return False
+        child.words["sentence"] = reason
+        self._abort_handover(child.id, reason)
+        return kernel.send_signal(child.pidfd, signal.SIGKILL)
+
     # -- death ----------------------------------------------------------------------------------------------
 
     def _reap(self, child: Child) -> None:
         self.context.poller.forget(child.pidfd)
+        self.vitals.dying(child)
         try:
             _pid, child.status, child.rusage = os.wait4(child.os_process.pid, 0)
         except ChildProcessError:
             child.status = 0
         child.died_at = time.time()
+        self.watchman.forget(child)
         os.close(child.pidfd)
         child.pidfd = -1
         self._by_os_pid.pop(child.os_process.pid, None)
@@ -495,6 +546,9 @@ class Offspring:
         orphan.words["gone"] = gone
         self.adopt(orphan)
         if box is None:
+            if (command := command_of(process.pid)) is not None:
+                left = orphan.root.words.setdefault("subprocesses", [])
+                left.append({"os_pid": process.pid, "command": command})
             kernel.send_signal(orphan.pidfd, signal.SIGKILL)
         else:
             # one second for the whole subtree, however deep it is
@@ -518,16 +572,36 @@ class Offspring:
     def _bury(self, child: Child) -> None:
         """All that the dead left is gone: let the owner decide, and free its names. A successor can start now."""
         self.children.pop(child.id, None)
+        self.vitals.forget(child.id)
         if child.box is None:
             self._bury_without_box(child)
             return
         reason = self._cause(child)
         if child.job is not None:
             self._see_to_state(child, reason)
+        if child.job is not None and child.box.flag(boxes.MAILBOX):
+            with self.mailboxes.burying(self.place_of(child)):
+                self._conclude(child, reason, has_mail=True)
+        else:
+            self._conclude(child, reason, has_mail=False)
+        if child.job is None:
+            child.words["gone"]()
+        else:
+            self._reaped.append(child)
+
+    def _conclude(self, child: Child, reason: Any, *, has_mail: bool) -> None:
+        """Let the owner decide; do what its successor, and who looks for its name, meets first."""
+        assert child.box is not None
         coming_back = False if child.job is None else self._on_death(child, reason)
+        is_kept = coming_back and (is_abnormal(reason) or child.told)
+        waits = has_mail and coming_back and not self.is_halting
+        if waits and not is_kept:
+            self.mailboxes.discard(self.place_of(child), child.id)
         # first the fate: whoever gets the name then finds no table of the dead in its place
         self._seal_fate(child, coming_back)
-        self._free_names(child, coming_back)
+        self._free_names(child, coming_back, child.id if waits else 0)
+        if has_mail:
+            self._see_to_mail(child, reason, is_kept=is_kept, waits=waits)
         self._buried.append((child, reason))
         if child.job is None:
             # nobody starts anything in its place, and the burial of its supervisor waits for it
@@ -549,34 +623,56 @@ class Offspring:
 
     def _judge_buried(self, child: Child, reason: Any) -> None:
         assert child.box is not None
-        self.directory.forget_mailbox(child.id)
+        self.directory.forget_mailbox(child.id, but_mail=bool(child.box.flag(boxes.MAILBOX)))
         sweep_segments(self.context, child.id)
         if child.box.flag(boxes.THREADS):
             judge_threads(self.context, child.os_process, reason, besides=child.id)
         self._judge(child, reason)
         if child.box.kind == boxes.KIND_SUPERVISOR:
             self._inherit_kept(child.id)
-        if child.job is None:
-            child.words["gone"]()
-        else:
-            self._reaped.append(child)
 
     def _bury_without_box(self, child: Child) -> None:
         """A subprocess of the dead is gone; or a child, after the directory of the node."""
         if child.job is None:
             child.words["gone"]()
             return
-        self._on_death(child, reason_of_status(child.status, killed=False, oom=False))
+        lost = f"its black box {self.directory.box(child.id)} is gone or no box any more: what it said is lost"
+        child.words.setdefault("notes", []).append(lost)
+        reason = reason_of_status(child.status, killed=child.told, oom=False)
+        coming_back = self._on_death(child, reason)
+        self.directory.seal_fate(child.id, self.context.id if coming_back else DEAD)
+        for name, owner in names.all_names(self.directory).items():
+            if owner == Held(child.id):
+                self._free(child, name, owner, 0, coming_back=coming_back)
+        self.directory.forget(child.id)
         self._reaped.append(child)
 
     def _see_to_state(self, child: Child, reason: Any) -> None:
         """Forget what a child kept that ended normally of its own accord; of any other, count how it fared with it."""
         place = self.place_of(child)
+        if is_abnormal(reason) and not (child.told and reason == "killed"):
+            recordings.set_aside(self.directory, place, _name_of(child), child.id, child.died_at)
+        if child.box is not None and child.box.flag(boxes.KEEPS) and not os.path.exists(places.file_of(place)):
+            self.context.node.warn(f"{_name_of(child)}: what it kept is gone: somebody removed {places.file_of(place)}")
         if not (is_abnormal(reason) or child.told):
             if child.outcome is not None and child.outcome[0] == "ok":
                 places.forget(place)
         elif (state := places.note_death(place, told=child.told)) is not None:
             child.words["last_good_state"] = death.describe_state(state)
+
+    def _see_to_mail(self, child: Child, reason: Any, *, is_kept: bool, waits: bool) -> None:
+        """Keep what `waits` for a child that will be restarted; see to what it had in hand when it died."""
+        assert child.box is not None
+        place = self.place_of(child)
+        if is_abnormal(reason) or child.told:
+            self.mailboxes.note_death(place, reason, child.died_at, was_ready=bool(child.box.flag(boxes.READY)))
+        if is_abnormal(reason) and not (child.told or waits):
+            # the owner gives up because of that, or never starts it again: no successor will see what was in hand
+            mail.bury_orphan(self.context, child.box, place)
+        if waits:
+            self.mailboxes.wait(place, child.id, has_name=bool(child.box.name))
+        else:
+            self.mailboxes.let_go(place, is_kept=is_kept)
 
     def place_of(self, child: Child) -> places.Place:
         """Give the place where a child keeps its state."""
@@ -591,17 +687,22 @@ class Offspring:
     def _cause(self, child: Child) -> Any:
         assert child.box is not None
         spoken = self._last_words(child)
-        if spoken is not None:
-            return spoken
+        if child.hang is not None:
+            gather(child, self.directory.native_stack(child.id))
+            if spoken is not None:
+                self.context.node.warn(f"{child.pid!r} {child.words['hang']['found']}: killed")
+        if spoken is not None or child.hang is not None:
+            return child.hang if spoken is None else spoken
         killed = bool(child.box.flag(boxes.KILL_REQUESTED))
-        by_kill = os.WIFSIGNALED(child.status) and os.WTERMSIG(child.status) == signal.SIGKILL
-        if child.doom is not None and by_kill and not killed:
-            return child.doom[0]
-        return reason_of_status(child.status, killed=killed, oom=by_kill and not killed and self._was_oom())
-
-    def _was_oom(self) -> bool:
-        before, self._oom_kills = self._oom_kills, kernel.oom_kills()
-        return self._oom_kills > before
+        signum = os.WTERMSIG(child.status) if os.WIFSIGNALED(child.status) else 0
+        by_kill = signum == signal.SIGKILL
+        if by_kill and not killed:
+            if "sentence" in child.words:
+                return child.words["sentence"]
+            if child.doom is not None:
+                return child.doom[0]
+        was_oom = signum != 0 and not killed and self.vitals.explain(child, signum)
+        return reason_of_status(child.status, killed=killed, oom=was_oom)
 
     def _last_words(self, child: Child) -> Any | None:
         assert child.box is not None
@@ -610,12 +711,13 @@ class Offspring:
             return None
         try:
             said = self.context.codec.decode(data)
+            child.words.pop("open_files_at", None)  # it looked itself
             child.words.update({key: value for key, value in said.items() if key != "reason"})
             return said["reason"]
         except (CodecError, KeyError, TypeError, AttributeError):
             return Signalled("unknown")
 
-    def _free_names(self, child: Child, coming_back: bool) -> None:
+    def _free_names(self, child: Child, coming_back: bool, mailbox: int) -> None:
         """Free what names the dead had, or mark them as coming back.
 
         An orphan's name stays marked until its supervisor is buried: then it is known whether that comes back.
@@ -635,11 +737,14 @@ class Offspring:
         for name, owner in owners.items():
             if coming_back and child.root is not None:
                 child.root.words.setdefault("names", set()).add(name)
-            if coming_back:
-                names.hand_to_supervisor(self.directory, name, owner, self.context.id)
-                child.handed.append(name)
-            else:
-                names.unregister(self.directory, name, owner)
+            self._free(child, name, owner, mailbox, coming_back=coming_back)
+
+    def _free(self, child: Child, name: str, owner: Owner, mailbox: int, *, coming_back: bool) -> None:
+        if coming_back:
+            names.hand_to_supervisor(self.directory, name, owner, self.context.id, mailbox=mailbox)
+            child.handed.append(name)
+        else:
+            names.unregister(self.directory, name, owner)
 
     def _seal_fate(self, child: Child, coming_back: bool) -> None:
         """Say that a child is dead, and who is bringing it back; an orphan's fate is that of its supervisor."""
@@ -701,6 +806,10 @@ def import_ahead(module: str) -> None:
             gc.freeze()
 
 
+def _name_of(child: Child) -> str:
+    return repr(child.pid) if child.box is None else child.box.name or child.box.label
+
+
 def sweep_segments(context: Context, dead: int) -> None:
     """Have the receivers of a dead process's large terms drop those that no frame names: it was killed in between."""
     for receiver in context.directory.receivers_of_segments(dead):
@@ -734,6 +843,9 @@ def report(offspring: Offspring, child: Child, reason: Any, **facts: Any) -> Non
 
 def keep_record(offspring: Offspring, child: Child, reason: Any, **facts: Any) -> death.Death:
     """Write the record of a death; one that was written before is replaced."""
+    if reason == "shutdown" and child.box is not None and child.box.kind == boxes.KIND_SUPERVISOR:
+        gave_up = [one for one in death.records(offspring.directory) if one.id == child.id]
+        child.words.setdefault("notes", []).extend(map(death.first_lines_of, gave_up))
     record = death.make_record(offspring.directory, child, reason, facts)
     death.keep(offspring.directory, record)
     return record

@@ -38,6 +38,7 @@ class Peer:
         "lane_fd",
         "limit",
         "linked",
+        "missed",
         "monitors",
         "noticed_at",
         "os_process",
@@ -48,8 +49,12 @@ class Peer:
         "waiters",
     )
 
+    survives = False
+    """Whether its mailbox outlives it."""
+
     def __init__(self, pid: Pid, box: Box, fd: int, pidfd: int, os_process: kernel.OsProcess) -> None:
         """Use `open_peer`."""
+        self.missed = False
         self.pid = pid
         self.id = pid.id
         self.box = box
@@ -170,7 +175,26 @@ class Peer:
                 with contextlib.suppress(OSError):
                     os.close(fd)
         self.fd = self.lane_fd = self.pidfd = -1
-        self.outbox.clear()
+        # whoever waits to write what is in the old one sees that it was not written
+        self.outbox = collections.deque()
+
+
+class LastingPeer(Peer):
+    """A process whose mailbox outlives it: to who is dead nothing is written all the same, as its successor reads it.
+
+    `missed` says that something was not written, because it died.
+    """
+
+    __slots__ = ()
+    survives = True
+
+    def write_now(self, payload: bytes) -> bool:
+        """As `Peer.write_now`; False when it is dead."""
+        return not self.box.flag(boxes.JUDGED) and super().write_now(payload)
+
+    def try_write(self, frame: bytes) -> bool:
+        """As `Peer.try_write`; False when it is dead."""
+        return not self.box.flag(boxes.JUDGED) and super().try_write(frame)
 
 
 def open_peer(directory: NodeDirectory, pid: Pid) -> Peer | None:
@@ -195,7 +219,8 @@ def open_peer(directory: NodeDirectory, pid: Pid) -> Peer | None:
         os.close(pidfd)
         box.close()
         return None
-    peer = Peer(pid, box, fd if fd >= 0 else _nowhere(), pidfd, os_process)
+    kind = LastingPeer if box.flag(boxes.MAILBOX) else Peer
+    peer = kind(pid, box, fd if fd >= 0 else _nowhere(), pidfd, os_process)
     peer.is_reachable = fd >= 0
     return peer
 
@@ -232,11 +257,16 @@ def _nowhere() -> int:
     return os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
 
 
-def frames_for(directory: NodeDirectory, payload: bytes, sender: int, receiver: int, number: int) -> list[bytes]:
-    """Cut a payload into what can be written: one frame, many, or one that names a segment."""
+def frames_for(
+    directory: NodeDirectory, payload: bytes, sender: int, receiver: int, number: int, *, survives: bool = False
+) -> list[bytes]:
+    """Cut a payload into what can be written: one frame, many, or one that names a segment.
+
+    Into a mailbox that `survives` goes all of it: a segment belongs to one life of its receiver.
+    """
     if len(payload) <= pipe.PAYLOAD_MAX:
         return [pipe.whole(payload)]
-    if len(payload) >= pipe.SEGMENT_FROM:
+    if len(payload) >= pipe.SEGMENT_FROM and not survives:
         path = directory.segment(receiver, sender, number)
         if pipe.write_segment(path, payload):
             return [pipe.segment(path)]

@@ -1,8 +1,9 @@
 """Where a process keeps its state: a place that belongs to a child id under its supervisors, not to a process.
 
 A place is a path and a lineage. The path has no suffix; what lies there is `<path>.state`, one server's kept states,
-or `<path>/`, the places of a supervisor's children. The lineage is the same for people, and for databases, which the
-next run of the same application opens: the root's name or label, then the child ids.
+`<path>.mail`, what is in its durable mailbox, `<path>.record`, what it received (`process.recordings`), or `<path>/`,
+the places of a supervisor's children. The lineage is the same for people, and for databases, which the next run of the
+same application opens: the root's name or label, then the child ids.
 
     state/12/7f3a…/c04e….state        ("Shop", "tills", "('till', 1)")
 
@@ -13,6 +14,7 @@ keeps its place, and so does one that is killed, with all that hangs below it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import keyword
 import os
@@ -55,13 +57,42 @@ def file_of(place: Place) -> str:
     return f"{place[0]}.state"
 
 
+def recording_of(place: Place) -> str:
+    """Give the path of the recording of a server."""
+    return f"{place[0]}.record"
+
+
+def mail_of(place: Place) -> str:
+    """Give the path of the log of a server's durable mailbox."""
+    return f"{place[0]}.mail"
+
+
+def fifo_of(place: Place) -> str:
+    """Give the path of a durable mailbox itself, which the processes that have it one after the other share."""
+    return f"{place[0]}.in"
+
+
+def deaths_of(place: Place) -> str:
+    """Give the path of the records of the deaths with one message in hand."""
+    return f"{place[0]}.deaths"
+
+
 def forget(place: Place) -> None:
     """Forget what a child kept, and what the children of a supervisor kept."""
     snapshot_file.forget(file_of(place))
+    snapshot_file.forget(recording_of(place))
+    forget_mail(place)
     if os.path.isdir(place[0]):
         import shutil
 
         shutil.rmtree(place[0], ignore_errors=True)
+
+
+def forget_mail(place: Place) -> None:
+    """Forget what was in a durable mailbox."""
+    for path in (mail_of(place), f"{mail_of(place)}.new", fifo_of(place), deaths_of(place)):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def note_death(place: Place, *, told: bool) -> bytes | None:

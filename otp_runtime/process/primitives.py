@@ -14,7 +14,7 @@ from otp_runtime.errors import AlreadyRegistered, NoProcess, ReceiveTimeout
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, poller
 from otp_runtime.host.box import Box
-from otp_runtime.process import links, names
+from otp_runtime.process import links, names, returning
 from otp_runtime.process import node as _node
 from otp_runtime.process.context import ExitSignal
 from otp_runtime.process.current import current
@@ -80,9 +80,16 @@ def send(dest: Any, message: Any, timeout: float | None = 5.0) -> None:
     """
     context = current()
     payload = context.encode_with([wire.SEND, message], message, "message")
-    peer = reach(context, dest)
+    try:
+        peer = reach(context, dest)
+    except NoProcess:
+        if not returning.leave(context, dest, payload, timeout):
+            raise
+        return
     if peer is not None:
         deliver(context, peer, payload, timeout)
+        if peer.missed:
+            returning.follow(context, dest, peer, payload, timeout)
 
 
 def reach(context: Context, dest: Any) -> Peer | None:
@@ -97,7 +104,7 @@ def reach(context: Context, dest: Any) -> Peer | None:
 def deliver(context: Context, peer: Peer, payload: bytes, timeout: float | None) -> None:
     """Write a message that its receiver's overflow policy may refuse."""
     if peer.id == context.id:
-        context.put(payload, context.codec.decode(payload))
+        context.send_to_self(payload)
         return
     deadline = None if timeout is None else poller.now() + timeout
     context.transmit(peer, payload, deadline, policy=peer.policy)

@@ -139,12 +139,15 @@ class Sending(abc.ABC):
 
     def _transmit_slowly(self, peer: Peer, payload: bytes, deadline: float | None, policy: int) -> None:
         started = poller.now()
-        while peer.is_full() and self.peers.get(peer.id) is peer:
+        while self.peers.get(peer.id) is peer and peer.is_full():
             if policy and self._refuse(peer, policy):
                 return
             self._wait_for_room(peer, deadline, started)
+        if self.peers.get(peer.id) is not peer:
+            peer.missed = True
+            return
         self._segment += 1
-        frames = frames_for(self.directory, payload, self.id, peer.id, self._segment)
+        frames = frames_for(self.directory, payload, self.id, peer.id, self._segment, survives=peer.survives)
         if peer.aborting:
             frames.insert(0, pipe.abort(self.id, self._segment))
             peer.aborting = False
@@ -160,6 +163,8 @@ class Sending(abc.ABC):
         except MailboxFull:
             self._withdraw(peer, frames)
             raise
+        if outbox:
+            peer.missed = True
 
     def _refuse(self, peer: Peer, policy: int, frames: list[bytes] | None = None) -> bool:
         """Apply the receiver's overflow policy to a message it has no room for."""
@@ -191,7 +196,8 @@ class Sending(abc.ABC):
         if peer.write_now(payload):
             return
         self._segment += 1
-        peer.outbox.extend(frames_for(self.directory, payload, self.id, peer.id, self._segment))
+        frames = frames_for(self.directory, payload, self.id, peer.id, self._segment, survives=peer.survives)
+        peer.outbox.extend(frames)
         self._flush(peer)
 
     def post_frame(self, peer: Peer, frame: bytes) -> None:

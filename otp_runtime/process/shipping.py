@@ -29,10 +29,11 @@ import weakref
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from otp_runtime.errors import CodecError
+from otp_runtime.terms.instances import form_of
 from otp_runtime.terms.reason import crash_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 ClassRef: TypeAlias = "list[str]"
 
@@ -73,6 +74,9 @@ class Shipper:
         self._directory = definitions
         self._refs: weakref.WeakKeyDictionary[type, ClassRef] = weakref.WeakKeyDictionary()
         self._classes: dict[str, type] = {}
+        self.has_durable = False
+        """Whether a definition that was laid down here has the word `durable` in it."""
+        self._laid: weakref.WeakSet[type] = weakref.WeakSet()
 
     # -- classes --------------------------------------------------------------------------------------------
 
@@ -94,6 +98,7 @@ class Shipper:
         if not os.path.exists(path):
             try:
                 definition = pickle.dumps((self.dump(_head(cls)), self.dump(_contents(cls))))
+                self.has_durable = self.has_durable or b"durable" in definition
             except BaseException:
                 del self._refs[cls]
                 raise
@@ -122,9 +127,36 @@ class Shipper:
         return cls
 
     def find_class(self, module: str, qualname: str) -> type | None:
-        """Give the class of that name, of those that were laid down or loaded here; the latest definition."""
+        """Give the class of that name, of those that were laid down or loaded here; the latest definition.
+
+        Of those that another process laid down, the ones of `lay_down` are found.
+        """
         named = [cls for cls in self._classes.values() if (cls.__module__, cls.__qualname__) == (module, qualname)]
-        return named[-1] if named else None
+        if named:
+            return named[-1]
+        try:
+            digest = os.readlink(self._name_link(module, qualname))
+        except OSError:
+            return None
+        return self.load_class([module, qualname, digest])
+
+    def lay_down(self, module: types.ModuleType) -> None:
+        """Lay down the classes of `module` whose instances are data, so that `find_class` finds them by name.
+
+        One that cannot be shipped is left out. What was laid down before costs a look.
+        """
+        for cls in _data_classes(vars(module), module.__name__):
+            if cls in self._laid:
+                continue
+            with contextlib.suppress(Exception):
+                link = self._name_link(cls.__module__, cls.__qualname__)
+                draft = f"{link}.{os.getpid()}"
+                os.symlink(self.class_ref(cls)[2], draft)
+                os.rename(draft, link)
+            self._laid.add(cls)
+
+    def _name_link(self, module: str, qualname: str) -> str:
+        return f"{self._directory}/@{hashlib.sha256(f'{module}:{qualname}'.encode()).hexdigest()[:32]}"
 
     # -- objects --------------------------------------------------------------------------------------------
 
@@ -283,6 +315,15 @@ _GLOBAL_STEPS = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD
 
 
 # -- definitions -------------------------------------------------------------------------------------------
+
+
+def _data_classes(names: Mapping[str, Any], module: str) -> Iterator[type]:
+    """Give the classes of a module, also those within its classes, whose instances travel as data."""
+    for value in list(names.values()):
+        if isinstance(value, type) and value.__module__ == module and "<locals>" not in value.__qualname__:
+            if form_of(value) in {"dataclass", "enum", "subclass"}:
+                yield value
+            yield from (cls for cls in _data_classes(vars(value), module) if cls is not value)
 
 
 def _head(cls: type) -> tuple[Any, ...]:

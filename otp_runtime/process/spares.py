@@ -201,7 +201,7 @@ def run(node: NodeHandle, box: Box, reaper: kernel.OsProcess, says: int, reads: 
         identity = box.identity
         boot.part_from_parent(box, reaper, {says, reads})
         kernel.set_title("otp:spare")
-        kernel.own_oom_score(boot.OOM_SCORE)
+        kernel.raise_own_oom_score(boot.OOM_SCORE)
         boot.write_native_stacks(node, identity.id)
         context = Context(node, identity.id, box, is_program=False, parent=identity.reaper)
         current.enter(node)

@@ -52,6 +52,16 @@ class Succession:
         self._boot = boot
         self._told = os.open(node.directory.handover(number, "told"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
+    @property
+    def has_lasting_mail(self) -> bool:
+        """Whether the mailbox of the process that this becomes is a durable one."""
+        box = Box.open(self.node.directory.box(self.id))
+        assert box is not None
+        try:
+            return bool(box.flag(boxes.MAILBOX))
+        finally:
+            box.close()
+
     def await_estate(self) -> dict[str, Any]:
         """Say that the code is loaded, wait until the predecessor has parked, and read what it left."""
         self._boot.send(["loaded"])
@@ -69,6 +79,10 @@ class Succession:
         self._estate = data
         self.context = Context(self.node, self.id, box, is_program=False, parent=self.job.parent)
         self.context.place = places.place_of(self.node.directory, self.job, self.id)
+        if data["mail"] is not None:
+            from otp_runtime.process.mail import Mail
+
+            Mail.attach(self.context).inherit(data["mail"])
         self._dead = estate.take_up(self.context, data)
         return self.context
 
@@ -80,6 +94,7 @@ class Succession:
         self.taken = True
         context, understudy = self.context, self._understudy
         context.box.label = understudy.box.label
+        context.box.limits = understudy.box.limits
         context.box.set_flag(boxes.OVERFLOW, understudy.box.flag(boxes.OVERFLOW))
         if understudy.box.flag(boxes.TABLES):
             context.box.set_flag(boxes.TABLES)

@@ -20,7 +20,7 @@ from otp_runtime.core import messages as wire
 from otp_runtime.core.ticks import ticks_due
 from otp_runtime.errors import CallError, MailboxFull
 from otp_runtime.host import poller
-from otp_runtime.process import names, route
+from otp_runtime.process import names, returning, route
 from otp_runtime.process.current import current
 from otp_runtime.process.handle import LAUNCHER_ID
 from otp_runtime.terms.pid import Global, Pid, Ref, Remote, Via
@@ -192,10 +192,14 @@ def _arm(timer: Timer, message: Any) -> Timer:
 
 def send_to_name(context: Context, dest: Any, payload: bytes) -> None:
     """Send to whoever has a name now, if there is anybody and room."""
-    with contextlib.suppress(CallError, MailboxFull):
+    try:
         peer = names.find(context, dest, None, wait=False)
+    except CallError:
+        returning.drop_in(context, dest, payload)
+        return
+    with contextlib.suppress(CallError, MailboxFull):
         if peer.id == context.id:
-            context.put(payload, context.codec.decode(payload))
+            context.send_to_self(payload)
         else:
             context.post(peer, payload)
 

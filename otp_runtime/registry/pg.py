@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from otp_runtime.behaviours.gen import Client
+    from otp_runtime.core.backoff import Backoff
     from otp_runtime.core.child_spec import ChildSpec
     from otp_runtime.registry.table import Table
 
@@ -83,10 +84,17 @@ def child_spec(
     restart: Literal["permanent", "transient", "temporary"] | None = None,
     shutdown: float | Literal["brutal_kill"] | None = 5.0,
     significant: bool = False,
+    backoff: Backoff | None = None,
 ) -> ChildSpec:
     """Say how a supervisor starts a scope. Put it before those who join its groups."""
     return _Scope.child_spec(
-        check_name(scope), name=scope, id=id, restart=restart, shutdown=shutdown, significant=significant
+        check_name(scope),
+        name=scope,
+        id=id,
+        restart=restart,
+        shutdown=shutdown,
+        significant=significant,
+        backoff=backoff,
     )
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import TypeAlias
 
+    from otp_runtime.core.backoff import Backoff
     from otp_runtime.process.context import Context
     from otp_runtime.registry.table import Partition, Table
 
@@ -103,6 +104,7 @@ class Registry:
         restart: Literal["permanent", "transient", "temporary"] = "permanent",
         shutdown: Shutdown = None,
         significant: bool = False,
+        backoff: Backoff | None = None,
     ) -> ChildSpec:
         """Say how a supervisor starts this registry; `id` defaults to its name. Put it before those who use it."""
         listeners = keeper.check_listeners(listeners)
@@ -118,6 +120,7 @@ class Registry:
             shutdown=shutdown,
             type="supervisor",
             significant=significant,
+            backoff=backoff,
         )
 
     # -- one's own entries ----------------------------------------------------------------------------------

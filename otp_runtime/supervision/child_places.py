@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from otp_runtime.process import places
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from otp_runtime.process.offspring import Child
     from otp_runtime.process.places import Place
 
@@ -19,9 +21,10 @@ if TYPE_CHECKING:
 class ChildPlaces:
     """The places of one supervisor's children."""
 
-    def __init__(self, own: Place, *, by_id: bool) -> None:
-        """`own` is the supervisor's place; `by_id` says whether it is a static one."""
+    def __init__(self, own: Place, *, by_id: bool, forget: Callable[[Place], None]) -> None:
+        """`own` is the supervisor's place; `by_id` says whether it is a static one; `forget` forgets a place."""
         self._own = own
+        self._forget = forget
         self.by_id = by_id
         self._first_starts = 0
         self._of_process: dict[int, Place] = {}
@@ -47,7 +50,7 @@ class ChildPlaces:
         """A dynamic child will not come back."""
         place = self._of_process.pop(process_id, None)
         if place is not None:
-            places.forget(place)
+            self._forget(place)
 
     def dropped(self, before: Any, after: Any) -> None:
         """A decision has changed the children of a static supervisor: forget those whose spec went."""
@@ -55,4 +58,4 @@ class ChildPlaces:
             left = {child.spec.id for child in after}
             for child in before:
                 if child.spec.id not in left:
-                    places.forget(places.place_of_child(self._own, child.spec.id))
+                    self._forget(places.place_of_child(self._own, child.spec.id))

@@ -115,8 +115,10 @@ class Performer:
         self._failed: Child | None = None
         self._awaited: dict[Any, list[Child]] = {}
         self._spares_wanted = 0
-        self._places = ChildPlaces(context.place, by_id=isinstance(state.children, tuple))
         self.offspring = Offspring(context, serve, self._on_word, self._on_death)
+        self._places = ChildPlaces(
+            context.place, by_id=isinstance(state.children, tuple), forget=self.offspring.mailboxes.forget
+        )
 
     def feed(self, event: core.Event) -> None:
         """Let the core decide on an event; what it says is done at the next `perform`."""
@@ -198,8 +200,10 @@ class Performer:
             case core.DisarmTimer(pid=pid):
                 if (timer := self._timers.pop(pid.id, None)) is not None:
                     timer.cancel()
-            case core.Retry(id=key):
+            case core.Retry(id=key, after=0.0):
                 self._retries.append(key)
+            case core.Retry(id=key, after=seconds):
+                self.context.poller.at(poller.now() + seconds, lambda: self._retries.append(key))
             case core.Release(id=key):
                 for child in self._awaited.pop(key, ()):
                     self.offspring.release(child)
@@ -207,6 +211,8 @@ class Performer:
                 self._answer(tag, result)
             case core.Report():
                 self._report(action)
+            case core.Note():
+                self._note(action)
             case core.Started():
                 self.started = True
             case core.Stop(reason=reason):
@@ -289,10 +295,11 @@ class Performer:
         """A child was reaped: decide; say whether it is coming back."""
         self._dead[child.id] = child
         if child.id in self._starting:
-            return self._start_ended(child, reason)
-        if child.id not in self._running:
-            return False
-        return self._ended(child, reason)
+            coming_back = self._start_ended(child, reason)
+        else:
+            coming_back = child.id in self._running and self._ended(child, reason)
+        self.offspring.is_halting = self.core.is_halting(self.state)
+        return coming_back
 
     def _ended(self, child: Child, reason: Any) -> bool:
         del self._running[child.id]
@@ -325,7 +332,9 @@ class Performer:
             case ["error", why]:
                 self._failed = child
                 self.feed(core.ChildStartFailed(key, why))
-        self._report_now()
+        if not self._report_now() and self._failed is not None and is_abnormal(reason):
+            # who asked for the start is told, and nobody else; `why` knows it all the same
+            keep_record(self.offspring, child, reason, supervisor=self.who(), context="start_error")
         self._failed = None
         return self._may_come_back(key, child)
 
@@ -363,27 +372,29 @@ class Performer:
                 self._after_death(child)
 
     def _report_soon(self) -> bool:
-        """Have a death reported before its verdict, but behind what is started now; say whether there is a report."""
-        reports = self._take_reports()
-        if all(action.context == "child_terminated" for action in reports):
-            self._records += [functools.partial(self._report, action) for action in reports]
+        """Have a death recorded before its verdict, but behind what is started now; say whether there is a record."""
+        records = self._take_records()
+        if all(isinstance(action, core.Note) or action.context == "child_terminated" for action in records):
+            self._records += [functools.partial(self._do, action) for action in records]
         else:
             # that it gives up must be known before names are freed
-            self._make(reports)
-        return bool(reports)
+            self._make(records)
+        return bool(records)
 
-    def _report_now(self) -> None:
-        self._make(self._take_reports())
+    def _report_now(self) -> bool:
+        records = self._take_records()
+        self._make(records)
+        return bool(records)
 
-    def _take_reports(self) -> list[core.Report]:
-        reports = [action for action in self._actions if isinstance(action, core.Report)]
-        for action in reports:
+    def _take_records(self) -> list[core.Report | core.Note]:
+        records = [action for action in self._actions if isinstance(action, core.Report | core.Note)]
+        for action in records:
             self._actions.remove(action)
-        return reports
+        return records
 
-    def _make(self, reports: list[core.Report]) -> None:
-        for action in reports:
-            self._report(action)
+    def _make(self, records: list[core.Report | core.Note]) -> None:
+        for action in records:
+            self._do(action)
 
     # -- being debugged -------------------------------------------------------------------------------------
 
@@ -425,7 +436,7 @@ class Performer:
             self._report_giving_up(action)
             return
         child = self._failed if action.pid is None else self._dead.get(action.pid.id)
-        if child is None or child.box is None:
+        if child is None:
             self.context.node.warn(f"{action.child_id}: {action.context}: {action.reason!r}")
             return
         report(self.offspring, child, action.reason, **self._facts(action))
@@ -440,8 +451,17 @@ class Performer:
             "strategy": action.strategy,
             "siblings": [str(one) for one in action.siblings],
             "restart": restart,
+            "backoff": action.wait or None,
             "context": action.context,
+            "because": None if action.because is None else str(action.because),
         }
+
+    def _note(self, action: core.Note) -> None:
+        """Keep on record why a child was stopped that had done nothing: nobody need be told."""
+        child = self._dead.get(action.pid.id)
+        if child is not None:
+            facts = {"supervisor": self.who(), "strategy": action.strategy, "because": str(action.because)}
+            keep_record(self.offspring, child, action.reason, context="stopped", **facts)
 
     def _report_giving_up(self, action: core.Report) -> None:
         box = self.context.box

@@ -18,6 +18,7 @@ Work that ends and gives a result is a task.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, Unpack
 
 from otp_runtime.behaviours import gen
@@ -33,6 +34,7 @@ from otp_runtime.terms.pid import Pid
 if TYPE_CHECKING:
     from typing import TypeAlias
 
+    from otp_runtime.core.backoff import Backoff
     from otp_runtime.terms.pid import ServerRef
 
     MaybeNone: TypeAlias = Any
@@ -66,6 +68,8 @@ class DynamicSupervisor:
     """
 
     restart: ClassVar[Literal["permanent", "transient", "temporary"]] = "permanent"
+    backoff: ClassVar[Backoff | None] = None
+    """How long a supervisor waits before each restart; None: it does not wait."""
 
     # -- starting -------------------------------------------------------------------------------------------
 
@@ -98,6 +102,7 @@ class DynamicSupervisor:
 
     @classmethod
     def _start(cls, arg: Any, name: Any, flags: dict[str, Any], *, link: bool) -> Any:
+        launch.refuse_server_options(cls, flags)
         if cls._has_init():
             launch.refuse_flags(cls, flags)
         elif arg is not None:
@@ -148,12 +153,14 @@ class DynamicSupervisor:
         shutdown: float | Literal["brutal_kill"] | None = None,
         significant: bool = False,
         name: Any = None,
+        backoff: Backoff | EllipsisType | None = ...,
         **flags: Unpack[Flags],
     ) -> ChildSpec:
         """Say how another supervisor starts this one: `start_link`'s arguments, and those of a child spec.
 
         `id` defaults to the local `name`, else to the class's qualified name; `shutdown` to None (for ever).
         """
+        launch.refuse_server_options(cls, flags)
         keywords: dict[str, Any] = dict(flags)
         if name is not None:
             keywords["name"] = name
@@ -166,6 +173,7 @@ class DynamicSupervisor:
             shutdown=shutdown,
             type="supervisor",
             significant=significant,
+            backoff=cls.backoff if isinstance(backoff, EllipsisType) else backoff,
         )
 
     # -- asking ---------------------------------------------------------------------------------------------

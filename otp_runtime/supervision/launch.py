@@ -8,17 +8,19 @@ throw-away process.
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import TYPE_CHECKING, Any, cast
 
 from otp_runtime.behaviours import gen_server
 from otp_runtime.behaviours.returns import Ignore
+from otp_runtime.errors import BadSupervisorFlags
 from otp_runtime.process import boot as booting
 from otp_runtime.process import starting
 from otp_runtime.process.current import current
 from otp_runtime.supervision import preload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from otp_runtime.core.child_spec import ChildSpec
 
@@ -43,6 +45,17 @@ def refuse_flags(cls: type, flags: dict[str, Any]) -> None:
     if flags:
         msg = f"{cls.__qualname__} has init(arg), which gives the flags: {', '.join(flags)} cannot be given here"
         raise TypeError(msg)
+
+
+def refuse_server_options(cls: Any, flags: Mapping[str, Any]) -> None:
+    """Raise when a supervisor is given what is for servers: it runs library code only."""
+    for option in ("limits", "watchdog"):
+        value = flags.get(option, getattr(cls, option, None))
+        if value is not None or option in flags:
+            allowed = (
+                f"nothing of {cls.__qualname__}, a supervisor runs no code of yours: give {option} to its children"
+            )
+            raise BadSupervisorFlags(option, value, allowed)
 
 
 def data_of(cls: type, flags: Any, children: tuple[ChildSpec, ...], name: Any, **more: Any) -> dict[str, Any]:
@@ -85,6 +98,9 @@ def seal_spec(spec: ChildSpec) -> ChildSpec:
     """Make the start of a spec opaque: only the new process opens it. Raises `CodecError`."""
     if isinstance(spec.start, bytes):
         return spec
+    if spec.backoff is not None and spec.backoff.seed is None:
+        drawn = int.from_bytes(os.urandom(4), "little")
+        spec = dataclasses.replace(spec, backoff=dataclasses.replace(spec.backoff, seed=drawn))
     function, args, kwargs = cast("tuple[Any, tuple[Any, ...], dict[str, Any]]", spec.start)
     modules = preload.modules_of((function, args, kwargs)) if spec.preload == "auto" else spec.preload
     what = f"start of child {spec.id!r}"

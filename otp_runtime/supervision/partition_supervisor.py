@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypedDict, Unpack, cast
 
 from otp_runtime.behaviours import gen_server
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
+    from otp_runtime.core.backoff import Backoff
     from otp_runtime.core.child_spec import Strategy
     from otp_runtime.process.boot import Boot
     from otp_runtime.process.context import Context
@@ -60,6 +62,8 @@ class PartitionSupervisor:
     """A supervisor of n copies of one child, named by `Via(PartitionSupervisor, (name, key))`. EX: the same."""
 
     restart: ClassVar[Literal["permanent", "transient", "temporary"]] = "permanent"
+    backoff: ClassVar[Backoff | None] = None
+    """How long a supervisor waits before each restart; None: it does not wait."""
 
     # -- starting -------------------------------------------------------------------------------------------
 
@@ -93,6 +97,7 @@ class PartitionSupervisor:
 
     @classmethod
     def _start(cls, child: Any, name: Any, options: dict[str, Any], *, link: bool) -> Any:
+        launch.refuse_server_options(cls, options)
         _check_name(name)
         return launch.start(cls, (child,), name, lambda: _data(cls, child, name, **options), runs_code=False, link=link)
 
@@ -106,12 +111,14 @@ class PartitionSupervisor:
         restart: Literal["permanent", "transient", "temporary"] | None = None,
         shutdown: float | Literal["brutal_kill"] | None = None,
         significant: bool = False,
+        backoff: Backoff | EllipsisType | None = ...,
         **options: Unpack[Options],
     ) -> ChildSpec:
         """Say how another supervisor starts this one: `start_link`'s arguments, and those of a child spec.
 
         `id` defaults to `name`; `shutdown` to None (for ever). What is wrong with child or options is raised here.
         """
+        launch.refuse_server_options(cls, options)
         _check_name(name)
         given = coerce_child_spec(child)
         _flags(**_only_flags(options))
@@ -124,6 +131,7 @@ class PartitionSupervisor:
             shutdown=shutdown,
             type="supervisor",
             significant=significant,
+            backoff=cls.backoff if isinstance(backoff, EllipsisType) else backoff,
         )
 
     # -- asking ---------------------------------------------------------------------------------------------

@@ -16,11 +16,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from otp_runtime.behaviours import keeping_loop  # noqa: F401 - for children that keep their state
 from otp_runtime.process import boot, current, shipping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from otp_runtime.core.child_spec import ChildSpec
 
@@ -33,13 +32,23 @@ _tried: set[str] = set()
 
 def modules_of(start: tuple[Any, ...]) -> tuple[str, ...]:
     """Give the importable modules that define what a start function runs, and what it is given."""
-    function, args, _kwargs = start
-    found = []
+    function, args, kwargs = start
+    found = _of_the_library(getattr(function, "__self__", None), kwargs)
     for thing in (getattr(function, "__self__", None), function, *args):
         module = getattr(thing if isinstance(thing, type) or callable(thing) else type(thing), "__module__", None)
         if isinstance(module, str) and module not in {"__main__", "__mp_main__", "builtins"}:
             found.append(module)
     return tuple(dict.fromkeys(found))
+
+
+def _of_the_library(cls: Any, options: Mapping[str, Any]) -> list[str]:
+    """Give what the library itself imports only for some servers."""
+    found = []
+    if options.get("record", (getattr(cls, "options", None) or {}).get("record")):
+        found.append("otp_runtime.behaviours.recording_loop")
+    if hasattr(cls, "callback_mode"):
+        found.append("otp_runtime.behaviours.statem_server")
+    return found
 
 
 def preload(names: Iterable[str], seconds: float = TRIAL_SECONDS) -> None:

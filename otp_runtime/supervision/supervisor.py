@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, Unpack, cast
 
 from otp_runtime.behaviours import gen
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import TypeAlias
 
+    from otp_runtime.core.backoff import Backoff
     from otp_runtime.core.child_spec import AutoShutdown, Strategy
     from otp_runtime.terms.pid import Pid, ServerRef
 
@@ -77,6 +79,8 @@ class Supervisor:
     """
 
     restart: ClassVar[Literal["permanent", "transient", "temporary"]] = "permanent"
+    backoff: ClassVar[Backoff | None] = None
+    """How long a supervisor waits before each restart; None: it does not wait."""
 
     # -- starting -------------------------------------------------------------------------------------------
 
@@ -111,6 +115,7 @@ class Supervisor:
 
     @classmethod
     def _start(cls, children: Any, name: Any, flags: dict[str, Any], *, link: bool) -> Any:
+        launch.refuse_server_options(cls, flags)
         if cls._has_init():
             launch.refuse_flags(cls, flags)
         return launch.start(
@@ -154,12 +159,14 @@ class Supervisor:
         shutdown: float | Literal["brutal_kill"] | None = None,
         significant: bool = False,
         name: Any = None,
+        backoff: Backoff | EllipsisType | None = ...,
         **flags: Unpack[Flags],
     ) -> ChildSpec:
         """Say how another supervisor starts this one: `start_link`'s arguments, and those of a child spec.
 
         `id` defaults to the local `name`, else to the class's qualified name; `shutdown` to None (for ever).
         """
+        launch.refuse_server_options(cls, flags)
         keywords: dict[str, Any] = dict(flags)
         if name is not None:
             keywords["name"] = name
@@ -173,6 +180,7 @@ class Supervisor:
             shutdown=shutdown,
             type="supervisor",
             significant=significant,
+            backoff=cls.backoff if isinstance(backoff, EllipsisType) else backoff,
         )
 
     # -- asking ---------------------------------------------------------------------------------------------

@@ -6,7 +6,9 @@ and its attributes are put into place without `__init__`, `__setattr__` or `__se
 
 from __future__ import annotations
 
+import builtins
 import sys
+import types
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from copyreg import dispatch_table
@@ -29,6 +31,12 @@ __all__ = [
 
 _PER_PROCESS_MODULES = frozenset({"__main__", "__mp_main__"})
 _HEAP_TYPE = 1 << 9
+_UNNAMED = {
+    cls: f"types:{name}"
+    for name, cls in vars(types).items()
+    if isinstance(cls, type) and cls.__module__ == "builtins" and not hasattr(builtins, cls.__qualname__)
+}
+"""The interpreter's own types that only the module `types` has a name for: of None, of functions and the like."""
 
 
 # -- names --------------------------------------------------------------------------------------
@@ -40,6 +48,8 @@ def importable_name(cls: type) -> str | None:
     Looked up each time, because a reloaded module has another class under the same name.
     """
     module, name = cls.__module__, cls.__qualname__
+    if module == "builtins" and cls in _UNNAMED:
+        return _UNNAMED[cls]
     if module in _PER_PROCESS_MODULES or "<locals>" in name:
         return None
     found: Any = sys.modules.get(module)

@@ -139,7 +139,7 @@ class Instances:
             return find_class(reference, imports=self._imports)
         if type(reference) is _Found and reference.cls is not None:
             return reference.cls
-        message = "a class that this process does not have"
+        message = reference.why if type(reference) is _Found else "a class that this process does not have"
         raise LookupError(message)
 
     def _find_or_none(self, reference: Any) -> type | None:
@@ -150,11 +150,12 @@ class Instances:
 
     def _build_class_ref(self, items: list[Any]) -> Any:
         # Lenient, for an exception can do without its class; who cannot is told by `_find`.
+        if self._shipper is None:
+            return _Found(None, f"the class {_name_of(items[1])} is one that only its own node can load")
         try:
-            cls = self._shipper.load_class(items[1]) if self._shipper is not None else None
-        except Exception:  # noqa: BLE001 - loading runs a user's code
-            cls = None
-        return _Found(cls)
+            return _Found(self._shipper.load_class(items[1]))
+        except Exception as error:  # noqa: BLE001 - loading runs a user's code
+            return _Found(None, f"the class {_name_of(items[1])} cannot be loaded: {error}")
 
     def _build_dataclass(self, items: list[Any]) -> Any:
         _, reference, state = items
@@ -197,12 +198,18 @@ class Instances:
 
 
 class _Found:
-    """What a class reference is while a term is decoded: the class, None if there is none."""
+    """What a class reference is while a term is decoded: the class, or None and why there is none."""
 
-    __slots__ = ("cls",)
+    __slots__ = ("cls", "why")
 
-    def __init__(self, cls: type | None) -> None:
+    def __init__(self, cls: type | None, why: str = "") -> None:
         self.cls = cls
+        self.why = why
+
+
+def _name_of(reference: Any) -> str:
+    """Give the name of a class from what a shipper calls it: its module, its qualified name, and more."""
+    return ".".join(map(str, reference[:2])) if isinstance(reference, list) else repr(reference)
 
 
 @lru_cache(maxsize=4096)

@@ -12,7 +12,7 @@ import traceback as tracebacks
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-__all__ = ["Crash", "ExitReason", "Exited", "Signalled", "crash_of", "describe", "is_abnormal"]
+__all__ = ["Crash", "ExitReason", "Exited", "Signalled", "amount", "crash_of", "describe", "is_abnormal"]
 
 ExitReason: TypeAlias = Any
 """To annotate with: any term may be an exit reason."""
@@ -103,9 +103,22 @@ def describe(reason: ExitReason) -> str:
             text = reason
         case ("shutdown", why):
             text = f"shutdown: {describe(why)}"
+        case ("limit", str(field), int() | float() as used, int() | float() as allowed):
+            text = f"over its limit {field}: {amount(field, used)} used, {amount(field, allowed)} allowed"
         case _:
             text = _safe(repr, reason)
     return " ".join(_shorten(text).split())
+
+
+def amount(field: str, number: float) -> str:
+    """Return what a limit of this name counts, for people.
+
+    >>> amount("rss_hard", 412_300_000), amount("cpu_seconds", 2.5), amount("open_files", 64)
+    ('412.3 MB', '2.5 s', '64')
+    """
+    if field.startswith("rss"):
+        return f"{number / 1e6:.1f} MB"
+    return f"{number:g} s" if field.endswith("seconds") else f"{number:g}"
 
 
 def type_name(cls: type) -> str:

@@ -74,7 +74,7 @@ def sigkill(server: ServerRef, *, timeout: float = TIMEOUT) -> Pid:
 def hang(server: ServerRef, *, timeout: float = TIMEOUT) -> Pid:
     """Let `server` block for ever inside a callback, deaf to exit signals as a C call is; give its pid.
 
-    Returns when it hangs. Only SIGKILL ends it: `sigkill`, or its supervisor after the shutdown time.
+    Returns when it hangs. Only SIGKILL ends it: `sigkill`, its supervisor after the shutdown time, or its watchdog.
     """
     context = current()
     peer = _find(server)
@@ -89,7 +89,7 @@ def hang(server: ServerRef, *, timeout: float = TIMEOUT) -> Pid:
 def freeze(server: ServerRef, *, timeout: float = TIMEOUT) -> Pid:
     """Stop the OS process of `server` with SIGSTOP; give its pid when the kernel says that it is stopped.
 
-    It is alive, keeps its name and takes nothing in. `thaw` lets it go on.
+    It is alive, keeps its name and takes nothing in. `thaw` lets it go on; a watchdog ends it after its `busy` time.
     """
     peer = _find(server)
     peer.send_signal(signal.SIGSTOP)

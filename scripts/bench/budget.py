@@ -37,6 +37,8 @@ BUDGETS = {
     "call-rested": Budget(),
     "cast": Budget(0.4, 0.6, at_least=True),
     "call-kept": Budget(1.4, 1.15),
+    "call-recorded": Budget(),
+    "call-kept-recorded": Budget(),
     "commit-same": Budget(0.8),
     "commit-same-10m": Budget(),
     "commit-100k": Budget(),

@@ -1,4 +1,4 @@
-"""States that are kept: one of 1 KB, and one that is on disk before the reply."""
+"""States that are kept: one of 1 KB, one that is on disk before the reply; and servers that are recorded."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from otp_runtime import GenServer
 from scripts.bench.floor import REQUEST
-from scripts.bench.measures import SIZES, Measure, Point, Rig, Round, commits_of, time_each
+from scripts.bench.measures import SIZES, Measure, Point, Rig, Round, beside_unkept, commits_of, time_each
 from scripts.bench.server import Kept, kept_state
 
 if TYPE_CHECKING:
     from otp_runtime import Pid
+    from otp_runtime.core.keep import Restore
 
 
 DURABLE = "bench_durable"
@@ -50,6 +51,11 @@ def _call_durable(rig: Rig) -> Round:
         os.close(fd)
 
 
+@functools.cache
+def _recorded(rig: Rig, restore: Restore) -> Pid:
+    return rig.keep(Kept.start_link(SIZES["1k"], record=True, restore=restore))
+
+
 MEASURES = (
     Measure(
         "commit-1k",
@@ -57,6 +63,18 @@ MEASURES = (
         "us",
         commits_of("1k", 400),
         point=Point("state", "commit", 1e3),
+    ),
+    Measure(
+        "call-recorded",
+        "call, recorded (floor: not), both on one core",
+        "us",
+        lambda rig: beside_unkept(rig, _recorded(rig, "fresh")),
+    ),
+    Measure(
+        "call-kept-recorded",
+        "call, 1 KB kept and recorded (floor: neither)",
+        "us",
+        lambda rig: beside_unkept(rig, _recorded(rig, "last_good")),
     ),
     Measure("call-durable", "call, 1 KB of state on disk first (floor: write and fsync)", "us", _call_durable, every=4),
 )

@@ -270,6 +270,11 @@ def pack_and_copy(size: str, count: int, *, in_ms: bool) -> Samples:
 
 def _call_kept(rig: Rig) -> Round:
     """A call that changes a state of 1 KB, kept and not kept, both on one core."""
+    return beside_unkept(rig, rig.kept("1k"))
+
+
+def beside_unkept(rig: Rig, server: Pid) -> Round:
+    """Calls that change a state of 1 KB, beside those of a server that keeps nothing, both on one core."""
     count = 50 if rig.quick else 200
 
     def calls(server: Pid) -> Samples:
@@ -278,7 +283,7 @@ def _call_kept(rig: Rig) -> Round:
         return time_each(lambda: GenServer.call(server, REQUEST), count)
 
     try:
-        return rig.in_turns(lambda: calls(rig.kept("1k")), lambda: calls(rig.unkept))
+        return rig.in_turns(lambda: calls(server), lambda: calls(rig.unkept))
     finally:
         rig.place("free", os.getpid())
 

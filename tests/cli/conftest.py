@@ -71,10 +71,15 @@ class Terminal:
 
     def otp(self, *arguments, **environment):
         """Run one command to its end."""
+        return self.otp_with("", *arguments, **environment)
+
+    def otp_with(self, typed, *arguments, **environment):
+        """Run one command to its end, with what is typed meanwhile."""
         return subprocess.run(
             [sys.executable, "-m", "otp_runtime", *arguments],
             cwd=self.here,
             env={**self.environment, **environment},
+            input=typed,
             capture_output=True,
             text=True,
             timeout=SECONDS,

@@ -3,7 +3,7 @@
 import signal
 from typing import ClassVar
 
-from otp_runtime import Application, GenServer, NoReply, Reply, Supervisor, application
+from otp_runtime import Application, GenServer, Limits, NoReply, Reply, Supervisor, application
 
 
 class Counter(GenServer):
@@ -56,6 +56,13 @@ class Stubborn(Counter):
             signal.pause()
 
 
+class Patient(Counter):
+    """Is asked to leave, and stays."""
+
+    def handle_call(self, request, client, state):
+        return Reply("I stay", state) if request == "leave" else super().handle_call(request, client, state)
+
+
 class BadStart(Counter):
     def init(self, start):
         raise ValueError("no luck")
@@ -87,7 +94,7 @@ class Library(Application):
     pass
 
 
-children = [Counter.child_spec(1, name="counter"), Polite.child_spec(2, name="polite")]
+children = [Counter.child_spec(1, name="counter"), Polite.child_spec(2, name="polite", limits=Limits(rss_hard="1GB"))]
 spec = Counter.child_spec(1, name="counter")
 durable = [Counter.child_spec(0, name="keeper", durable=True)]
 polite = [Polite.child_spec(number, name=f"polite{number}") for number in (1, 2, 3)]
@@ -98,6 +105,12 @@ number = 7
 
 def shop():
     return Shop.start_link(name="shop")
+
+
+def lasting():
+    till = Patient.child_spec(0, name="till", mailbox="durable", redeliver=1)
+    other = Counter.child_spec(0, name="other", mailbox="durable")
+    return Supervisor.start_link([till, other], strategy="one_for_one", max_restarts=1000)
 
 
 def quiet():

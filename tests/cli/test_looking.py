@@ -66,6 +66,13 @@ class TestInspect:
         assert ["state", "2"] in [line.split() for line in done.stdout.splitlines()]
         assert ["traps", "exits", "yes"] in [line.split() for line in done.stdout.splitlines()]
 
+    def test_shows_the_limits(self, shop):
+        """Those that are set."""
+        done = shop.otp("inspect", "polite")
+
+        assert ["limits", "rss_hard", "1000.0", "MB"] in [line.split() for line in done.stdout.splitlines()]
+        assert [{}, {"rss_hard": 1_000_000_000}] == [find(shop, name)["limits"] for name in ("counter", "polite")]
+
     def test_json(self, shop):
         """What it said is under `said`."""
         facts = shop.json("inspect", "polite")
@@ -126,6 +133,31 @@ class TestWhy:
         assert ("counter", "killed", "killed") == (record["server"], record["reason"], record["kind"])
         assert {"os_pid", "signal", "exit_code", "oom", "python_traceback", "restart", "died_at"} <= record.keys()
 
+    def test_says_what_it_means(self, shop):
+        """A signal in words, and what to look for."""
+        old = find(shop, "counter")
+        os.kill(old["os_pid"], signal.SIGSEGV)
+        shop.otp("call", "counter", "val")
+
+        done = shop.otp("why", "counter")
+
+        assert all(part in done.stdout for part in ("SIGSEGV", "a segmentation fault", "native stack", "it lived"))
+
+    def test_all(self, shop):
+        """Every death on record, the latest first; as JSON a list."""
+        for _ in range(2):
+            shop.otp("call", "counter", "leave")
+        shop.otp("kill", "counter")
+
+        text = shop.otp("why", "counter", "--all").stdout
+        records = shop.json("why", "counter", "--all")
+
+        ends = ["killed", "exception ValueError: gone", "exception ValueError: gone"]
+        assert ends == [record["reason"] for record in records[:3]]
+        assert sorted(records, key=lambda record: -record["died_at"]) == records
+        assert len(records) == text.count("it lived")
+        assert records[0] == shop.json("why", "counter")
+
     def test_alive_and_well(self, shop):
         """Nothing to explain is no failure."""
         done = shop.otp("why", "polite")
@@ -134,10 +166,15 @@ class TestWhy:
         assert "polite" in done.stdout
         assert "alive" in done.stdout
         assert None is shop.json("why", "polite")
+        assert [] == shop.json("why", "polite", "--all")
 
     def test_unknown(self, shop):
-        """Exit code 3."""
-        assert 3 == shop.otp("why", "nobody").returncode
+        """Exit code 3; it says what was looked for."""
+        done = shop.otp("why", "nobody")
+
+        assert 3 == done.returncode
+        assert "no process nobody" in done.stderr
+        assert "no death of nobody is on record" in done.stderr
 
 
 def find(terminal, name):

@@ -40,6 +40,7 @@ from otp_runtime.core.supervisor_messages import (
 )
 from otp_runtime.terms.pid import Pid
 from tests.core.supervisor_driver import child
+from tests.core.test_supervision_machine import BACKOFFS
 
 REASONS = st.sampled_from(["normal", "shutdown", ("shutdown", "x"), "boom", "killed"])
 RESTARTS = st.sampled_from(["permanent", "transient", "temporary"])
@@ -89,6 +90,9 @@ class DynamicMachine(RuleBasedStateMachine):
                 assert None is self.starting, "one start at a time"
                 assert not self.halting, "no start when halting"
                 assert not any(spec is seen for seen in self.temporary_seen), "temporary never restarts"
+                assert key not in [other for due, other in self.retries if due > self.now], (
+                    "not before the wait is over"
+                )
                 self.starting = (key, spec)
             case AbortStart(key):
                 assert key == self.starting[0]
@@ -104,8 +108,9 @@ class DynamicMachine(RuleBasedStateMachine):
                 self.timers.add(pid)
             case DisarmTimer(pid):
                 self.timers.remove(pid)
-            case Retry(key):
-                self.retries.append(key)
+            case Retry(key, after):
+                assert key not in [other for _due, other in self.retries]
+                self.retries.append((self.now + after, key))
             case Answer(tag, result):
                 self.answers[tag].append(result)
             case Started():
@@ -165,11 +170,14 @@ class DynamicMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.retries)
     @rule()
     def retry_is_due(self):
-        self.feed(RetryDue(self.retries.popleft()))
+        due, key = min(self.retries)
+        self.retries.remove((due, key))
+        self.now = max(self.now, due)
+        self.feed(RetryDue(key))
 
-    @rule(restart=RESTARTS, shutdown=SHUTDOWNS)
-    def somebody_starts_a_child(self, restart, shutdown):
-        self.ask(StartChildRequest(child("same", restart, shutdown=shutdown)))
+    @rule(restart=RESTARTS, shutdown=SHUTDOWNS, backoff=BACKOFFS)
+    def somebody_starts_a_child(self, restart, shutdown, backoff):
+        self.ask(StartChildRequest(child("same", restart, shutdown=shutdown, backoff=backoff)))
 
     @precondition(lambda self: self.alive or self.dead)
     @rule(data=st.data())
@@ -225,7 +233,7 @@ class DynamicMachine(RuleBasedStateMachine):
     @invariant()
     def a_restarting_child_has_a_try_ahead(self):
         """A retry, or the start that is under way: nobody waits for a name in vain."""
-        tried = {*self.retries, self.starting and self.starting[0]}
+        tried = {*(key for _due, key in self.retries), self.starting and self.starting[0]}
         for known in self.state.children.values():
             if known.restarting:
                 assert known.pid in tried or any(isinstance(one, RetryDue) for one in self.state.backlog)

@@ -86,7 +86,9 @@ class TestNameOf:
 
 
 class TestOwner:
-    @pytest.mark.parametrize(("owner", "target"), [(Held(12), "12"), (ComingBack(7), "restarting:7")])
+    @pytest.mark.parametrize(
+        ("owner", "target"), [(Held(12), "12"), (ComingBack(7), "restarting:7"), (ComingBack(7, 12), "restarting:7:12")]
+    )
     def test_it_is_written_and_read(self, owner, target):
         """A process by its id, or the supervisor that is bringing it back."""
         assert target == format_owner(owner)

@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from otp_runtime.core.backoff import Backoff
 from otp_runtime.core.child_spec import SupervisorFlags
 from otp_runtime.core.supervision import (
     AbortStart,
@@ -46,6 +47,7 @@ from tests.core.supervisor_driver import child
 REASONS = st.sampled_from(["normal", "shutdown", ("shutdown", "x"), "boom", "killed"])
 RESTARTS = st.sampled_from(["permanent", "transient", "temporary"])
 SHUTDOWNS = st.sampled_from([5.0, None, "brutal_kill"])
+BACKOFFS = st.sampled_from([None, None, Backoff(0.05, 2.0, 1.0, 0.1, seed=1), Backoff(3.0, 1.5, 60.0, 0.0)])
 IDS = st.sampled_from("abcdef")
 REQUESTS = (
     TerminateChild,
@@ -72,6 +74,7 @@ class SupervisorMachine(RuleBasedStateMachine):
         self.starting = None
         self.aborted = False
         self.retries = deque()
+        self.waits = {}  # id -> when its wait is over, while nobody has meddled
         self.asked = {}  # tag -> number of answers
         self.specs = {}  # id -> the spec last started
         self.temporary_seen = []  # specs of temporary children that had started
@@ -79,13 +82,16 @@ class SupervisorMachine(RuleBasedStateMachine):
         self.started = False
 
     @initialize(
-        restarts=st.lists(RESTARTS, max_size=4),
+        restarts=st.lists(st.tuples(RESTARTS, BACKOFFS), max_size=4),
         shutdown=SHUTDOWNS,
         strategy=st.sampled_from(["one_for_one", "one_for_all", "rest_for_one"]),
         max_restarts=st.integers(0, 4),
     )
     def begin(self, restarts, shutdown, strategy, max_restarts):
-        specs = [child(i, r, shutdown=shutdown) for i, r in zip("abcd", restarts, strict=False)]
+        specs = [
+            child(id, restart, shutdown=shutdown, backoff=backoff)
+            for id, (restart, backoff) in zip("abcd", restarts, strict=False)
+        ]
         self.flags = SupervisorFlags(strategy, max_restarts)
         self.state = initial(self.flags, specs)
         self.feed(Begin())
@@ -116,8 +122,10 @@ class SupervisorMachine(RuleBasedStateMachine):
                 self.timers.add(pid)
             case DisarmTimer(pid):
                 self.timers.remove(pid)
-            case Retry(id):
-                self.retries.append(id)
+            case Retry(id, after):
+                self.retries.append((self.now + after, id))
+                if after > 0:
+                    self.wait(id, after)
             case Answer(tag):
                 self.asked[tag] += 1
             case Started():
@@ -135,8 +143,16 @@ class SupervisorMachine(RuleBasedStateMachine):
         assert id not in self.alive.values(), "no second process of a child"
         assert not self.told, "no start while a stop is under way"
         assert not any(spec is seen for seen in self.temporary_seen), "temporary never restarts"
+        due = self.waits.pop(id, 0.0)
+        if self.flags.strategy == "one_for_one":
+            assert due <= self.now, "no restart before the wait is over"
         self.starting = id
         self.specs[id] = spec
+
+    def wait(self, id, seconds):
+        backoff = next(one.spec.backoff for one in self.state.children if one.spec.id == id)
+        assert backoff.first * (1 - backoff.jitter) <= seconds <= backoff.cap * (1 + backoff.jitter)
+        self.waits[id] = self.now + seconds
 
     def stop_child(self, pid, how):
         assert pid in self.alive
@@ -185,7 +201,10 @@ class SupervisorMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.retries)
     @rule()
     def retry_is_due(self):
-        self.feed(RetryDue(self.retries.popleft()))
+        due, id = min(self.retries)
+        self.retries.remove((due, id))
+        self.now = max(self.now, due)
+        self.feed(RetryDue(id))
 
     @rule(
         id=IDS,
@@ -209,6 +228,7 @@ class SupervisorMachine(RuleBasedStateMachine):
                 request = kind()
             case _:
                 request = kind(id)
+                self.waits.pop(id, None)
         tag = len(self.asked)
         self.asked[tag] = 0
         self.feed(Asked(tag, request))
@@ -235,6 +255,13 @@ class SupervisorMachine(RuleBasedStateMachine):
         if isinstance(self.state.phase, Idle):
             recent = [t for t in self.state.restarts if self.now - t <= self.flags.max_seconds]
             assert len(recent) <= self.flags.max_restarts
+
+    @invariant()
+    def nothing_is_forgotten_while_it_waits(self):
+        retried = {id for _due, id in self.retries}
+        retried |= {event.id for event in self.state.backlog if isinstance(event, RetryDue)}
+        if self.stopped is None:
+            assert {c.spec.id for c in self.state.children if c.pid == "restarting"} <= retried
 
     @invariant()
     def children_are_what_is_alive(self):

@@ -31,6 +31,8 @@ def store(path):
     opened = open_store(path)
     yield opened
     opened.close()
+    while durable.abandoned:
+        durable.abandoned.pop().close()
 
 
 class TestWriteAndRead:
@@ -132,6 +134,99 @@ class TestWhatIsWrong:
 
         with pytest.raises(DurableStateError, match=r"file/node\.db is out of reach: .*File exists|Not a directory"):
             open_store(str(tmp_path / "file" / "node.db"))
+
+
+class TestMoved:
+    def test_not_by_itself(self, store):
+        """Writing and looking leave it where it is."""
+        store.write(0, STATE)
+        durable.rows_of(store.path)
+
+        assert not store.has_moved()
+
+    @pytest.mark.parametrize("suffixes", [("",), ("", "-wal", "-shm")])
+    def test_removed(self, store, suffixes):
+        """Made again, with nothing in it that was in the old one; what is written is found."""
+        store.write(0, STATE)
+        for suffix in suffixes:
+            os.unlink(store.path + suffix)
+        assert store.has_moved()
+        assert (store.open_again(), store.read(), store.has_moved()) == ("removed", {}, False)
+        store.write(1, Saved(2, 1, b"v", b"new"))
+
+        again = open_store(store.path)
+        found = again.read()
+        again.close()
+
+        assert {1: Saved(2, 1, b"v", b"new")} == found
+
+    def test_replaced(self, store, tmp_path):
+        """By a database of its own, whose states stay."""
+        other = open_store(str(tmp_path / "other.db"), key="other", process="b.1")
+        other.write(0, STATE)
+        other.close()
+        store.write(0, Saved(1, 0, b"v", b"old" * 1000))
+        os.rename(tmp_path / "other.db", store.path)
+        assert store.has_moved()
+        assert (store.open_again(), store.read()) == ("replaced", {})
+        store.write(0, STATE)
+
+        assert {"counter", "other"} == {row.key for row in durable.rows_of(store.path)}
+
+    def test_replaced_by_one_that_knows_the_server(self, store, tmp_path):
+        """What it has is of another history, and must not win by a higher generation."""
+        other = open_store(str(tmp_path / "other.db"), process="a.1")
+        for at in range(3):
+            other.write(at, Saved(100 + at, 99 + at, b"v", b"other"))
+        other.close()
+        os.rename(tmp_path / "other.db", store.path)
+        store.open_again()
+        store.write(0, STATE)
+        store.write(1, Saved(2, 1, b"v", b"new"))
+
+        assert store.read() == {0: STATE, 1: Saved(2, 1, b"v", b"new")}
+
+    def test_by_no_database(self, store):
+        """It is said, and the file stays as it is."""
+        with open(store.path + ".new", "w", encoding="ascii") as file:
+            file.write("a diary " * 100)
+        os.rename(store.path + ".new", store.path)
+        with pytest.raises(DurableStateError, match="not a database"):
+            store.open_again()
+
+        with open(store.path, encoding="ascii") as file:
+            assert file.read(8) == "a diary "
+
+    def test_under_several(self, store, path):
+        """Who comes second finds what the first one made, and neither spoils it for the other."""
+        other = open_store(path, key="other", process="a.2")
+        os.unlink(path)
+        for number, one in enumerate((store, other, store, other)):
+            if one.has_moved():
+                one.open_again()
+            one.write(number % 3, Saved(number + 1, number, b"v", b"x" * 5000))
+        other.close()
+
+        assert {"counter": 3, "other": 4} == {row.key: row.generation for row in durable.rows_of(path)}
+
+    @pytest.mark.slow
+    def test_between_two_runs(self, path):
+        """What SQLite left beside a database that is gone is not read into the next one."""
+        program = (
+            "import os, sys\n"
+            "from otp_runtime.host.durable import *\n"
+            "DurableStore(sys.argv[1], 'shop@here', 'counter', 'c', 'x.1').write(0, Saved(1, 0, b'', b'old'))\n"
+            "os.kill(os.getpid(), 9)"
+        )
+        subprocess.run([sys.executable, "-c", program, path], check=False)
+        assert os.path.getsize(path + "-wal") > 0
+        os.unlink(path)
+
+        store = open_store(path)
+        found = store.read()
+        store.close()
+
+        assert found == {}
 
 
 class TestHolder:

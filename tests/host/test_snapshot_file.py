@@ -98,6 +98,21 @@ class TestSlots:
         with pytest.raises(OSError, match="is no file of kept states"):
             SnapshotFile.open(path)
 
+    @pytest.mark.parametrize("version", [0, 2])
+    def test_another_format(self, file, path, version):
+        """Older or newer, both numbers are said; nothing in it is touched, nor shown."""
+        file.write(0, 1, 0, b"v", b"state")
+        with open(path, "r+b") as raw:
+            before = raw.read()
+            raw.seek(4)
+            raw.write(version.to_bytes(4, "little"))
+        with pytest.raises(OSError, match=f"in format {version}, and this version of otp_runtime reads 1"):
+            SnapshotFile.open(path)
+
+        assert snapshot_file.look(path) is None
+        with open(path, "rb") as raw:
+            assert raw.read()[8:] == before[8:]
+
     def test_no_room(self, small_disk):
         """Said with path and bytes; what was kept is still there, and nothing half made."""
         file = SnapshotFile.open(f"{small_disk}/child.state")

@@ -3,7 +3,7 @@
 import threading
 from dataclasses import dataclass
 
-from otp_runtime import GenServer, GenStateMachine, NoReply, Ok, Reply, process, statem
+from otp_runtime import GenServer, GenStateMachine, NoReply, Ok, Reply, Stop, Supervisor, process, statem
 
 
 class Keeper(GenServer):
@@ -80,6 +80,15 @@ class New(Keeper):
         return {"value": state, "from": old_vsn, "extra": extra}
 
 
+class Refusing(Keeper):
+    """Version 3: takes no state of an older one."""
+
+    vsn = 3
+
+    def code_change(self, old_vsn, state, extra):
+        return Stop("too old")
+
+
 class Secret(Keeper):
     """Shows its state to nobody."""
 
@@ -138,3 +147,10 @@ def add(number):
         return Reply(len(state), state)
 
     return run
+
+
+class Disks(Supervisor):
+    """Says only in the process of its `init` that its child keeps its state on disk."""
+
+    def init(self, arg):
+        return Supervisor.spec([Keeper.child_spec(0, name="k", durable=True)], strategy="one_for_one")

@@ -1,9 +1,11 @@
 """States that outlive the node: found by the next run, kept at a normal end, and never silently fresh."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from otp_runtime import DurableStateError, GenServer, InitFailed, Reply, ServerDown, Supervisor, process
 from otp_runtime.host import durable
 from otp_runtime.testing import sigkill, wait_restarted
-from tests.supervision.keepers import Keeper, put
+from tests.supervision.keepers import Keeper, New, Old, Refusing, put
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,15 +45,73 @@ if sys.argv[1] == "kill":
 """
 
 
+MESSAGES = """
+import enum, os, sys
+from collections import namedtuple
+from dataclasses import dataclass
+from typing import NamedTuple
+from otp_runtime import GenServer, Reply, Supervisor
+from tests.supervision.keepers import Keeper, put
+
+class Kind(enum.Enum):
+    BOOK = 1
+
+class Right(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+class Point(NamedTuple):
+    x: int
+
+@dataclass
+class Order:
+    kind: Kind
+    class Line(dict):
+        pass
+
+    def total(self):
+        return 1
+
+if sys.argv[1] != "late":
+    @dataclass(frozen=True)
+    class Late:
+        number: int
+
+{start}
+
+if sys.argv[1] == "first":
+    GenServer.call("k", put([Order(Kind.BOOK), Point(3), Right.READ | Right.WRITE, Order.Line(a=1), Late(1), Order]))
+state = GenServer.call("k", "get")
+print(state == [Order(Kind.BOOK), Point(3), Right.READ | Right.WRITE, Order.Line(a=1), Late(1), Order])
+print(state[0].total(), type(state[1]) is Point)
+"""
+STARTS = {
+    "option": 'Supervisor.start_link([Keeper.child_spec(0, name="k", durable=True)], strategy="one_for_one")',
+    "class": "class Mine(Keeper):\n    durable = True\nMine.start_link(0, name='k')",
+    "elsewhere": "from tests.supervision.keepers import Disks\nDisks.start_link()",
+}
+
+
+def warned(caplog, *words):
+    """Whether one warning in the log has all these words; it may still be on its way."""
+    deadline = time.monotonic() + 5
+    while not any(all(word in message for word in words) for message in caplog.messages):
+        if time.monotonic() > deadline:
+            return False
+        with contextlib.suppress(TimeoutError):
+            process.receive("nothing", 0.01)
+    return True
+
+
 @pytest.fixture
 def path(tmp_path):
     return str(tmp_path / "states.db")
 
 
-def run(directory, *arguments):
+def run(directory, *arguments, program=PROGRAM):
     """Run the program; give what it printed, and on failure its errors."""
     script = directory / "bank.py"
-    script.write_text(PROGRAM, encoding="utf-8")
+    script.write_text(program, encoding="utf-8")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("OTP_")}
     environment |= {
         "PYTHONPATH": str(ROOT),
@@ -87,6 +147,26 @@ class TestNextRun:
         assert "shop@here.db" in os.listdir(tmp_path / "data" / "otp_runtime")
 
 
+@pytest.mark.slow
+class TestClassesOfTheMainScript:
+    @pytest.mark.parametrize("start", STARTS)
+    def test_those_that_only_came_with_messages(self, tmp_path, start):
+        """The next run finds them by name, wherever it is said that the state is durable."""
+        program = MESSAGES.replace("{start}", STARTS[start])
+        said = [run(tmp_path, "first", program=program), run(tmp_path, "next", program=program)]
+
+        assert ["True\n1 True"] * 2 == said
+
+    def test_one_that_is_not_there(self, tmp_path):
+        """The start fails and names the class and what to do; the state stays."""
+        program = MESSAGES.replace("{start}", STARTS["option"])
+        run(tmp_path, "first", program=program)
+        said = run(tmp_path, "late", program=program)
+
+        assert "this run of the program has no class __main__.Late when the server starts: define it before" in said
+        assert run(tmp_path, "next", program=program) == "True\n1 True"
+
+
 class TestInOneNode:
     def test_it_outlives_its_tree(self, me, path):
         """Under its local name, whoever supervises it."""
@@ -110,6 +190,15 @@ class TestInOneNode:
             wait_restarted("k", after=sigkill("k"))
 
             assert GenServer.call("k", "get") == 1
+
+    def test_types_as_values(self, me, path):
+        """Also those of the interpreter that have no name of their own."""
+        types = {"t": int, "none": type(None), "function": type(print_nothing), "own": Keeper}
+        for _ in range(2):
+            with Keeper.start_link({}, name="k", durable=path) as server:
+                GenServer.call(server, put(types))
+        with Keeper.start_link({}, name="k", durable=path) as server:
+            assert GenServer.call(server, "get") == types
 
     def test_a_class_that_came_with_a_message(self, me, path):
         """A successor knows it too, though nothing in the code of the server names it."""
@@ -142,6 +231,18 @@ class TestInOneNode:
             GenServer.call(server, put({"f": print_nothing.__get__(1)}))
 
         assert caught.value.reason == ("bad_state", 'state["f"]')
+
+    def test_of_an_older_version_of_the_class(self, me, path):
+        """It goes through `code_change`; one that refuses fails the start, and the state stays for the next one."""
+        with Old.start_link(7, name="k", durable=path) as server:
+            GenServer.call(server, put(8))
+        with pytest.raises(InitFailed, match="too old"):
+            Refusing.start_link(0, name="k", durable=path)
+        with New.start_link({}, name="k", durable=path) as server:
+            assert GenServer.call(server, "get") == {"value": 8, "from": 1, "extra": None}
+            GenServer.call(server, put({"new": 1}))
+        with New.start_link({}, name="k", durable=path) as server:
+            assert GenServer.call(server, "get") == {"new": 1}
 
     def test_a_relative_path_is_the_callers(self, me, tmp_path, monkeypatch):
         """The new process may work elsewhere."""
@@ -196,6 +297,23 @@ class TestWhatIsWrong:
 
         with Keeper.start_link(0, name="k", durable=path) as again:
             assert GenServer.call(again, "get") == 1
+
+    @pytest.mark.parametrize("replaced", [False, True])
+    @pytest.mark.parametrize("changes", [False, True])
+    def test_the_database_goes_while_it_is_used(self, me, tmp_path, path, caplog, replaced, changes):
+        """The next callback finds out, changed or not: the state is written again, and a warning says so."""
+        with Keeper.start_link(0, name="k", durable=path) as server:
+            for _ in range(4):
+                GenServer.call(server, put("kept"))
+            if replaced:
+                durable.DurableStore(str(tmp_path / "other.db"), "n", "key", "c", "p").close()
+                os.rename(tmp_path / "other.db", path)
+            else:
+                os.unlink(path)
+            GenServer.call(server, put("new") if changes else put("kept"))
+        assert warned(caplog, "replaced" if replaced else "removed", "while this server kept its state in it")
+        with Keeper.start_link(0, name="k", durable=path) as server:
+            assert GenServer.call(server, "get") == ("new" if changes else "kept")
 
     def test_two_servers_of_one_key(self, me, path):
         """They would write over each other's state."""

@@ -426,6 +426,45 @@ class TestStateCrashes:
             assert get() == 5
 
 
+class TestMissing:
+    def test_the_black_box(self, keeper):
+        """The state is not in it: the successor has it, and the death is a death."""
+        GenServer.call("keeper", put(5))
+        before = process.whereis("keeper")
+        os_pid = before.os_pid
+        ref = process.monitor(before)
+        os.unlink(current().directory.box(before.id))
+        os.kill(os_pid, signal.SIGKILL)
+        assert_receive(lambda message: isinstance(message, Down) and message.ref == ref, 5.0)
+        wait_restarted("keeper", after=before)
+
+        assert get() == 5
+
+    def test_the_kept_state(self, keeper, caplog):
+        """Nothing can bring it back; a warning says whose it was and where it lay."""
+        GenServer.call("keeper", put(5))
+        (found,) = files()
+        os.unlink(found)
+        kill()
+
+        assert get() == 0
+        assert _said(caplog, "keeper: what it kept is gone: somebody removed", str(found))
+
+    def test_of_another_format(self, me, caplog):
+        """No start succeeds with it, each says why; the state stays, and is there when the format is."""
+        sup = supervise(Keeper.child_spec(0, name="keeper"), max_restarts=2)
+        GenServer.call("keeper", put(5))
+        (found,) = files()
+        with found.open("r+b") as raw:
+            raw.seek(4)
+            raw.write(b"\x02")
+        ref = process.monitor(sup)
+        sigkill("keeper")
+        assert_receive(lambda message: isinstance(message, Down) and message.ref == ref, 5.0)
+
+        assert _said(caplog, "keeper", "is written in format 2, and this version of otp_runtime reads 1")
+
+
 def _said(caplog, *words):
     """Whether one warning in the log has all these words; it may still be on its way."""
     deadline = poller.now() + 5.0

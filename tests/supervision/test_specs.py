@@ -20,8 +20,10 @@ from otp_runtime import (
     process,
     system,
 )
+from otp_runtime.supervision import preload
 from otp_runtime.testing import sigkill
 from tests.supervision.children import Recorder, Top, ignore_it
+from tests.supervision.recorded import Machine, Recorded
 from tests.supervision.watching import restart, shown
 
 START = (Recorder.start_link, (("/dev/null", "x"),), {})
@@ -268,6 +270,22 @@ class TestPreload:
             imported_by, os_pid, _parent = GenServer.call(child.pid, "who")
 
         assert imported_by == os_pid
+
+    @pytest.mark.parametrize(
+        ("spec", "late"),
+        [
+            (Recorded.child_spec(), ["recording_loop"]),
+            (Agent.child_spec(dict, record=True), ["recording_loop"]),
+            (Machine.child_spec(), ["recording_loop", "statem_server"]),
+            (Recorded.child_spec(record=False), []),
+            (Agent.child_spec(dict), []),
+        ],
+    )
+    def test_what_the_library_imports_late(self, spec, late):
+        """For some servers only: their supervisor imports it for them."""
+        names = [name.rpartition(".")[2] for name in preload.modules_of(spec.start)]
+
+        assert late == [name for name in names if name in {"recording_loop", "statem_server"}]
 
     @pytest.mark.parametrize("text", [SEGFAULT, "raise ImportError('no')", "import os; os._exit(3)", HANGING_THREAD])
     def test_an_import_that_fails(self, module, record, text):

@@ -14,6 +14,7 @@ from otp_runtime import (
     GenEvent,
     GenServer,
     GenStateMachine,
+    Limits,
     NoReply,
     PartitionSupervisor,
     Pid,
@@ -198,6 +199,8 @@ def look(counter: Pid) -> None:
 
 def keep() -> None:
     """The options of what is kept are typed."""
-    Kept.start(1, restore="previous", durable="a.db", commit=Every(3), max_state_crashes=2)
+    Kept.start(1, restore="previous", durable="a.db", commit=Every(3), max_state_crashes=2, record=True)
     Agent.start_link(dict, restore="last_good", commit="manual")
     Supervisor.start_link([Kept.child_spec(1, commit=Every(seconds=0.5))], strategy="one_for_one")
+    Kept.child_spec(1, limits=Limits(rss_soft="300MB", rss_hard=1 << 30, cpu_seconds=60, open_files=100))
+    Kept.start(1, limits=None)
