@@ -111,7 +111,7 @@ class TestWrong:
         """The same as an attribute."""
         limited = type("Limited", (DynamicSupervisor,), {"limits": Limits(rss_hard="1GB")})
 
-        with pytest.raises(BadChildSpec, match="Limited"):
+        with pytest.raises(BadSupervisorFlags, match="Limited"):
             limited.start_link()
 
 
