@@ -129,6 +129,10 @@ class Boot:
         self._node = node
         self._fd = fd
 
+    def fileno(self) -> int:
+        """Give the descriptor of the pipe, -1 when all has been said."""
+        return self._fd
+
     def limit(self, seconds: float) -> None:
         """Ask to be killed when `init` takes longer."""
         self.send(["limit", seconds])

@@ -1,0 +1,641 @@
+"""The gateway of a node: the one process that holds a connection to the cluster. An event loop, and nothing of yours.
+
+    processes of the node ── OUT ──► mailbox ─┐                           ┌─► subject of the other node's epoch
+                                              ├─ `core.membership` ───────┤
+    processes of the node ◄─ FOREIGN, TIDINGS ┘  `core.watches`           └◄─ own subject, the table of nodes
+
+Its end is the end of this node's part in the cluster. Its supervisor starts it again, and it joins with a new epoch.
+So does it when the connection is lost: see `session`. Meanwhile everything on this node goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import functools
+import os
+import select
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+from otp_runtime.cluster import engine, protocol, services, standing
+from otp_runtime.cluster.delivery import Delivery
+from otp_runtime.cluster.joining import read_settings
+from otp_runtime.cluster.session import Refusal, Session, Unreachable
+from otp_runtime.core import membership, watches
+from otp_runtime.core import messages as wire
+from otp_runtime.host import box as boxes
+from otp_runtime.host import kernel
+from otp_runtime.host.box import Box
+from otp_runtime.host.directory import NodeDirectory
+from otp_runtime.host.poller import now
+from otp_runtime.process import boot as booting
+from otp_runtime.process import current, launcher, reports
+from otp_runtime.process.context import Context
+from otp_runtime.process.handle import LAUNCHER_ID, NodeHandle
+from otp_runtime.process.sending import DYING_POLL_SECONDS
+from otp_runtime.terms.events import Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otp_runtime.cluster.settings import Settings
+
+AGAIN_SECONDS = 0.25
+PROBE_SECONDS = 0.2
+"""How often a node in which somebody here has an interest is asked for: nobody there means that it is lost."""
+
+PENDING_BYTES = 4 * 1024 * 1024
+"""So much may wait for the connection; beyond that the mailbox is not read, and senders wait for room in it."""
+
+EARLY_MAX = 10_000
+OUT_HEAD = bytes([0x96, wire.OUT])
+
+
+class GatewayContext(Context):
+    """The process that a gateway is: what is on its way out does not go through the inbox."""
+
+    on_out: Callable[[list[Any]], None]
+
+    def _take(self, payload: bytes) -> None:
+        if payload[:2] == OUT_HEAD:
+            self.on_out(msgpack.unpackb(payload))
+        else:
+            super()._take(payload)
+
+
+class Place:
+    """Where another node is reached: its subject, and the private one on which the server says that nobody is."""
+
+    __slots__ = ("bounce", "epoch", "incarnation", "subject")
+
+    def __init__(self, cluster: str, node: str, member: membership.Member, bounce: str) -> None:
+        self.epoch = member.epoch
+        self.incarnation = member.incarnation
+        self.subject = protocol.node_subject(cluster, node, member.epoch)
+        self.bounce = bounce
+
+
+class Gateway:
+    """One gateway; `run` is its life."""
+
+    def __init__(
+        self, context: GatewayContext, boot: booting.Boot, settings: Settings, pillars: list[kernel.OsProcess]
+    ) -> None:
+        """Serve the node of `context`, which stands as long as each of `pillars` does."""
+        self.context = context
+        self.node = context.node
+        self.boot = boot
+        self.settings = settings
+        self.state = membership.State(self.node.name, settings.lease)
+        self.watches = watches.Watches()
+        self.places: dict[str, Place] = {}
+        self.bounces: list[tuple[str, int]] = []
+        self.early: dict[tuple[str, int], list[list[Any]]] = {}
+        self.session: Session | None = None
+        self.followers: set[int] = set()
+        self.ended: Any = None
+        self.over = asyncio.Event()
+        self.delivery = Delivery(self)
+        self.services = services.Services(self)
+        self._known: set[int] = set()
+        self._pillars = select.poll()
+        self._pidfds = [pidfd for one in pillars if (pidfd := kernel.open_pidfd(one)) is not None]
+        for pidfd in self._pidfds:
+            self._pillars.register(pidfd, select.POLLIN)
+        self._outgoing: collections.deque[tuple[str, bytes, str]] = collections.deque()
+        self._outgoing_bytes = 0
+        self._to_send = asyncio.Event()
+        self._sent = asyncio.Event()
+        self._sent.set()
+        self._is_reading = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        context.on_out = self._on_out
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    async def run(self) -> Any:
+        """Join, serve, join anew when that ends; give the exit reason."""
+        for pidfd in self._pidfds:
+            asyncio.get_running_loop().add_reader(pidfd, self._falls)
+        known = standing.read(self.context.directory)
+        is_first = known is None
+        if known is not None:
+            self.followers = set(known.followers)
+            self.services.names.adopt(known.held)
+            self._write_standing()
+            self.boot.say("ok")
+        self._read_mail()
+        while not self.over.is_set():
+            try:
+                if not await self._join_or_end():
+                    break
+            except Refusal as error:
+                if is_first:
+                    return self._refused(str(error))
+                self._warn(f"{self.node.name} was refused: {error}")
+            except Unreachable as error:
+                if is_first:
+                    return self._refused(str(error))
+            else:
+                if is_first:
+                    self.boot.say("ok")
+                is_first = False
+                await self._serve()
+            self._tick()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.over.wait(), AGAIN_SECONDS)
+        await self._leave()
+        return self.ended
+
+    async def _join_or_end(self) -> bool:
+        """Join; False when the node ended meanwhile."""
+        joining, ending = self._spawn(self._join()), self._spawn(self.over.wait())
+        await asyncio.wait((joining, ending), return_when=asyncio.FIRST_COMPLETED)
+        ending.cancel()
+        if not joining.done():
+            joining.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Refusal, Unreachable):
+                await joining
+            return False
+        await joining
+        return True
+
+    def _refused(self, why: str) -> Any:
+        reason = ("cluster", why)
+        self.boot.say("error", reason)
+        return reason
+
+    async def _join(self) -> None:
+        servers, user, password = self._where()
+        session = Session(self.settings, self.node.name, self.node.incarnation)
+        session.on_trouble = self._warn
+        try:
+            await session.connect(servers, user, password)
+            await session.open_bucket()
+            await session.claim()
+            cluster, me = self.settings.cluster, self.node.name
+            await session.subscribe(protocol.node_subject(cluster, me, session.epoch), self._on_frame)
+            await session.subscribe(f"{self._bounce_head(session)}.*", self._on_bounce)
+            await session.subscribe(f"otp.{cluster}.refused", self._on_refused)
+            await session.nc.flush(2)
+            await session.announce()
+            watch = await session.kv.watch("*.>")
+            self.session = session
+            self._step(membership.Joined(session.epoch, session.joined_at))
+            self._write_standing()
+            while (entry := await watch.updates(timeout=2)) is not None:  # type: ignore[no-untyped-call]
+                self._on_entry(entry)
+            await self.services.names.rejoined()
+            self._spawn(self._watch(session, watch))
+        except (Refusal, Unreachable):
+            await self._fail(session)
+            raise
+        except asyncio.CancelledError:
+            await session.leave()
+            raise
+        except Exception as error:
+            await self._fail(session)
+            raise Unreachable(f"{type(error).__name__}: {error}") from error
+
+    async def _fail(self, session: Session) -> None:
+        if self.session is session:
+            self.session = None
+            self._step(membership.Disconnected())
+        await session.close()
+
+    def _where(self) -> tuple[list[str], str, str]:
+        if not self.settings.is_embedded:
+            return list(self.settings.servers), self.settings.user, self.settings.password
+        said = engine.EngineDirectory(self.context.directory.path.parent, self.settings.cluster).read()
+        if said is None:
+            raise Unreachable(f"the embedded engine of the cluster {self.settings.cluster} is not there")
+        return [said["url"]], said["user"], said["password"]
+
+    async def _serve(self) -> None:
+        """Take part until the connection is lost, the lease is, or the node ends."""
+        session = self.session
+        assert session is not None
+        renewing = self._spawn(self._renew(session))
+        sending = self._spawn(self._send(session))
+        probing = self._spawn(self._probe(session))
+        ends = [self._spawn(session.lost.wait()), self._spawn(self.over.wait())]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if self.over.is_set():
+            # what was handed in before the end is sent before it
+            await self._flush(session)
+        for task in (renewing, sending, probing, *ends):
+            task.cancel()
+        if not self.over.is_set():
+            self.session = None
+            self._outgoing.clear()
+            self._outgoing_bytes = 0
+            self._sent.set()
+            self._step(membership.Disconnected())
+            self._write_standing()
+            await session.close()
+
+    async def _flush(self, session: Session) -> None:
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(1.0):
+                await self._sent.wait()
+                await session.nc.flush(1)
+
+    async def _leave(self) -> None:
+        session, self.session = self.session, None
+        if session is not None:
+            await self.services.names.leave(session)
+            await session.leave()
+
+    async def _renew(self, session: Session) -> None:
+        while True:
+            due = membership.renew_due(self.state)
+            if due is None:
+                return
+            await asyncio.sleep(max(0.0, due - now()))
+            try:
+                sent_at = await session.renew()
+            except Exception as error:  # noqa: BLE001 - refused or not heard: what it means is decided by the time
+                if type(error).__name__ == "KeyWrongLastSequenceError":
+                    self._step(membership.Refused())
+                    session.lost.set()
+                    return
+                self._tick()
+                if self.state.epoch is None:
+                    session.lost.set()
+                    return
+                await asyncio.sleep(AGAIN_SECONDS)
+            else:
+                self._step(membership.Renewed(sent_at))
+
+    def _tick(self) -> None:
+        self._step(membership.Tick())
+
+    async def _watch(self, session: Session, watch: Any) -> None:
+        """Hear of every change in the table of nodes and names."""
+        while self.session is session:
+            try:
+                entry = await watch.updates(timeout=3600)
+            except TimeoutError:
+                continue
+            except Exception as error:  # noqa: BLE001 - without it this node would be blind
+                self._warn(f"the watch on the cluster's table ended: {error!r}")
+                session.lost.set()
+                return
+            if entry is not None and self.session is session:
+                self._on_entry(entry)
+
+    def _on_entry(self, entry: Any) -> None:
+        kind, _, token = entry.key.partition(".")
+        name = protocol.name_of(token)
+        if name is None:
+            return
+        if kind == "name":
+            self.services.names.on_entry(name, entry)
+        elif kind == "node":
+            if entry.operation in {"DEL", "PURGE"}:
+                self._step(membership.Gone(name))
+                self.services.names.node_gone(name)
+                return
+            with contextlib.suppress(ValueError):
+                _version, node, incarnation, epoch = msgpack.unpackb(entry.value or b"")
+                if node == name and epoch:
+                    self._step(membership.Seen(node, epoch, incarnation))
+
+    async def _probe(self, session: Session) -> None:
+        """Ask for the nodes in which somebody has an interest; see `_on_bounce`."""
+        while True:
+            await asyncio.sleep(PROBE_SECONDS)
+            for node, epoch in self.watches.nodes_watched():
+                place = self.places.get(node)
+                if place is not None and place.epoch == epoch:
+                    self.send(node, protocol.UNWATCH, None, None)
+            if session.lost.is_set():
+                return
+
+    # -- decisions ----------------------------------------------------------------------------------------------
+
+    def _step(self, event: membership.Event) -> None:
+        self.state, actions = membership.step(self.state, event, now())
+        for action in actions:
+            match action:
+                case membership.Up(node, member):
+                    self._up(node, member)
+                case membership.Lost(node, epoch, reason):
+                    self._lost(node, epoch, reason)
+                case membership.Reconcile(node, member):
+                    self._place(node, member)
+                    self.send(node, protocol.BROKEN, None, None)
+                case membership.Fence():
+                    self.services.names.fence()
+        if actions:
+            self._write_standing()
+
+    def _place(self, node: str, member: membership.Member) -> None:
+        session = self.session
+        assert session is not None
+        self.bounces.append((node, member.epoch))
+        bounce = f"{self._bounce_head(session)}.{len(self.bounces) - 1}"
+        self.places[node] = Place(self.settings.cluster, node, member, bounce)
+
+    def _up(self, node: str, member: membership.Member) -> None:
+        self._place(node, member)
+        # before anybody is told: who hears of it may send at once
+        self._write_standing()
+        for follower in sorted(self.followers):
+            self.tell(follower, "nodeup", [node])
+        for fields in self.early.pop((node, member.epoch), ()):
+            self.delivery.take(fields)
+        self.services.node_up(node)
+
+    def _lost(self, node: str, epoch: int, reason: Any) -> None:
+        self.places.pop(node, None)
+        self.delivery.lost(node, epoch)
+        self._write_standing()
+        for watcher in self.watches.lost(node, epoch):
+            self.tell(watcher, "lost", [node, epoch])
+        for follower in sorted(self.followers):
+            self.tell(follower, "nodedown", [node, reason])
+        self.services.node_down(node)
+
+    def _write_standing(self) -> None:
+        session = self.session
+        standing.write(
+            self.context.directory,
+            standing.Standing(
+                gateway=self.context.id,
+                cluster=self.settings.cluster,
+                epoch=0 if session is None else session.epoch,
+                max_bytes=0 if session is None else session.max_payload,
+                nodes={node: (place.epoch, place.incarnation) for node, place in self.places.items()},
+                followers=tuple(sorted(self.followers)),
+                held=self.services.names.held(),
+            ),
+        )
+
+    # -- to other nodes -----------------------------------------------------------------------------------------
+
+    def _on_out(self, envelope: list[Any]) -> None:
+        _kind, sender, node, epoch, frame, watched = envelope
+        place = self.places.get(node)
+        if place is None or place.epoch != epoch:
+            self.tell(sender, "lost", [node, epoch])
+            return
+        if watched is not None:
+            self.watches.watch(sender, node, epoch, watched)
+            self.know(sender)
+        self._publish(place, frame)
+
+    def send(self, node: str, op: int, to: Any, by: Any, body: bytes = b"") -> None:
+        """Send a frame of the gateway's own; to a node that is away it is nothing."""
+        place, session = self.places.get(node), self.session
+        if place is not None and session is not None:
+            head = protocol.head_of(op, self.node.name, self.node.incarnation, session.epoch, to, by)
+            self._publish(place, protocol.frame_of(head, body))
+
+    def _publish(self, place: Place, frame: bytes) -> None:
+        self._outgoing.append((place.subject, frame, place.bounce))
+        self._outgoing_bytes += len(frame)
+        self._to_send.set()
+        self._sent.clear()
+
+    async def _send(self, session: Session) -> None:
+        outgoing = self._outgoing
+        while True:
+            await self._to_send.wait()
+            self._to_send.clear()
+            while outgoing:
+                subject, frame, bounce = outgoing.popleft()
+                self._outgoing_bytes -= len(frame)
+                try:
+                    await session.nc.publish(subject, frame, reply=bounce)
+                except Exception as error:  # noqa: BLE001 - the connection is over, or the frame too long
+                    if session.lost.is_set() or session.nc.is_closed:
+                        session.lost.set()
+                        return
+                    self._warn(f"a message was dropped: {error!r}")
+            self._sent.set()
+            if not self._is_reading:
+                self._read_mail()
+
+    def _bounce_head(self, session: Session) -> str:
+        return f"otp.{self.settings.cluster}.b.{protocol.name_token(self.node.name)}.{session.epoch}"
+
+    def _on_bounce(self, message: Any) -> None:
+        """The server says that nobody listens for that epoch of a node."""
+        if message.headers and message.headers.get("Status") == "503":
+            with contextlib.suppress(ValueError, IndexError):
+                self._step(membership.Unreachable(*self.bounces[int(message.subject.rpartition(".")[2])]))
+
+    def _on_refused(self, message: Any) -> None:
+        with contextlib.suppress(Exception):
+            _version, node, why = msgpack.unpackb(message.data)
+            self._warn(f"{node} tried to join and was refused: {why}")
+
+    # -- from other nodes ---------------------------------------------------------------------------------------
+
+    def _on_frame(self, message: Any) -> None:
+        fields = protocol.parse(message.data)
+        if fields is None:
+            self.context.box.count_garbage()
+            self.node.warn_once("cluster-garbage", f"{self.node.name} got a message that is no frame of its protocol")
+            return
+        node, epoch = fields[2], fields[4]
+        member = self.state.members.get(node)
+        if member is None or member.epoch < epoch:
+            if epoch > self.state.floor.get(node, 0) and node != self.node.name:
+                waiting = self.early.setdefault((node, epoch), [])
+                if len(waiting) < EARLY_MAX:
+                    waiting.append(fields)
+        elif member.epoch == epoch and member.is_reachable:
+            if fields[1] == protocol.BROKEN:
+                self._step(membership.Broken(node, epoch))
+            else:
+                self.delivery.take(fields)
+        if self.context.dying and self._alarm is None:
+            self._mail()
+
+    # -- to and from processes of this node ---------------------------------------------------------------------
+
+    def tell(self, process_id: int, what: str, details: list[Any]) -> None:
+        """Send tidings to a process of this node."""
+        peer = self.context.peer(process_id)
+        if peer is not None:
+            self.context.post(peer, self.context.codec.encode([wire.TIDINGS, what, details]))
+
+    def know(self, process_id: int) -> bool:
+        """Hear of the end of a process of this node; False when it is dead."""
+        if process_id in self._known:
+            return True
+        peer = self.context.peer(process_id)
+        if peer is None:
+            self._gone(process_id, "noproc")
+            return False
+        self._known.add(process_id)
+        peer.waiters.append(functools.partial(self._gone, process_id))
+        return True
+
+    def _gone(self, process_id: int, reason: Any) -> None:
+        self._known.discard(process_id)
+        for watcher, key in self.watches.died(process_id):
+            self.send_down(watcher, key, reason)
+        for node, epoch, key in self.watches.gave_up(process_id):
+            if (place := self.places.get(node)) is not None and place.epoch == epoch:
+                self.send(node, protocol.UNWATCH, key, process_id)
+        if process_id in self.followers:
+            self.followers.discard(process_id)
+            self._write_standing()
+        self.services.process_gone(process_id)
+
+    def _falls(self) -> bool:
+        """See whether the node is ending because its program, launcher or guard was killed; then leave at once.
+
+        What its servers die of meanwhile is nobody's news: those elsewhere lose the node, and hear that.
+        """
+        falls = bool(self._pillars.poll(0))
+        if falls and not self.over.is_set():
+            self._end("killed")
+        return falls
+
+    def send_down(self, watcher: watches.Watcher, key: watches.Key, reason: Any) -> None:
+        """Tell a watcher elsewhere that what it watched is dead."""
+        if self._falls():
+            return
+        node, epoch, process_id = watcher
+        place = self.places.get(node)
+        if place is not None and place.epoch == epoch:
+            self.send(node, protocol.DOWN, process_id, key, protocol.encode_reason(reason))
+
+    def follow(self, process_id: int, flag: bool) -> list[str]:
+        """Let a process hear of nodes, or no longer; give those that are there."""
+        if flag:
+            if self.know(process_id):
+                self.followers.add(process_id)
+        else:
+            self.followers.discard(process_id)
+        self._write_standing()
+        return sorted(self.places)
+
+    def _read_mail(self) -> None:
+        if not self._is_reading:
+            self._is_reading = True
+            asyncio.get_running_loop().add_reader(self.context.poller.fileno(), self._mail)
+            self._mail()
+
+    def _mail(self) -> None:
+        context = self.context
+        context.pump(0)
+        if context.inbox:
+            while (entry := context.next_message()) is not None:
+                self._handle(entry[1])
+        if context.doomed is not None:
+            self._end(context.doomed[0])
+        loop = asyncio.get_running_loop()
+        if self._outgoing_bytes > PENDING_BYTES and self.session is not None:
+            self._is_reading = False
+            loop.remove_reader(context.poller.fileno())
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        due = context.poller.next_due()
+        if context.dying or due is not None:
+            pause = DYING_POLL_SECONDS if context.dying else max(0.0, (due or 0.0) - now())
+            self._alarm = loop.call_later(pause, self._mail)
+
+    def _handle(self, envelope: wire.Envelope) -> None:
+        match envelope:
+            case [wire.SEND, Exit(pid=pid, reason=reason)]:
+                if self.context.key_of(pid) == self.context.parent or reason == "shutdown":
+                    self._end(reason)
+            case [wire.CALL, int() as caller, serial, request]:
+                self.services.local(caller, serial, request)
+            case _:
+                self.context.box.count_garbage()
+
+    def _end(self, reason: Any) -> None:
+        self.ended = reason
+        for pidfd in self._pidfds:
+            asyncio.get_running_loop().remove_reader(pidfd)
+        self.over.set()
+
+    def _spawn(self, work: Any) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def spawn(self, work: Any) -> None:
+        """Do something that waits, beside everything else."""
+        self._spawn(work)
+
+    def _warn(self, text: str) -> None:
+        self.node.warn(f"cluster {self.settings.cluster}: {text}")
+
+
+def main(argv: list[str]) -> int:
+    """Be the process `argv[1]` of the node at `argv[0]`: see `gateway_start`."""
+    path, number, boot_fd, reaper_pid, reaper_start, parent = argv
+    os.set_inheritable(int(boot_fd), False)
+    reaper = kernel.OsProcess(int(reaper_pid), int(reaper_start))
+    if not kernel.die_with_parent(reaper):
+        return 1
+    kernel.raise_descriptor_limit()
+    directory = NodeDirectory(path)
+    name, incarnation, program = launcher.settle(directory, "otp:gateway")
+    node = NodeHandle(directory, name, incarnation)
+    boot = booting.Boot(node, int(boot_fd))
+    box = Box.open(directory.box(int(number)))
+    assert box is not None
+    box.label = "gateway"
+    context = GatewayContext(node, int(number), box, is_program=False, parent=int(parent))
+    context.set_trap_exit(True)
+    current.enter(node)
+    current.become(context)
+    booting.listen_to_signals(context, reaper)
+    _report_as(directory, f"<{number}@{name}>")
+    box.set_flag(boxes.READY, boxes.PLAIN)
+    status = 1
+    try:
+        reason = asyncio.run(_live(context, boot, _pillars_of(directory, program)))
+        status = booting.end(context, boot, reason)
+    except BaseException as error:  # noqa: BLE001 - whatever ends a process is its exit reason
+        booting.note_words(error)
+        status = booting.end(context, boot, booting.reason_of(error, context))
+    finally:
+        os._exit(status)
+
+
+async def _live(context: GatewayContext, boot: booting.Boot, pillars: list[kernel.OsProcess]) -> Any:
+    return await Gateway(context, boot, read_settings(context.directory), pillars).run()
+
+
+def _pillars_of(directory: NodeDirectory, program: int) -> list[kernel.OsProcess]:
+    """Give the OS processes with which the node ends: its program, its launcher, its guard."""
+    found = []
+    for process_id in (program, LAUNCHER_ID):
+        box = Box.open(directory.box(process_id))
+        if box is not None:
+            found.append(box.identity.os_process)
+            box.close()
+    guard = kernel.parent_of(found[-1].pid) if found else None
+    if guard is not None and (start := kernel.start_time(guard)) is not None:
+        found.append(kernel.OsProcess(guard, start))
+    return found
+
+
+def _report_as(directory: NodeDirectory, who: str) -> None:
+    import logging
+
+    root = logging.getLogger()
+    root.handlers[:] = [reports.ForwardHandler(directory, "gateway", who)]
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
