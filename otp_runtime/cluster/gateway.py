@@ -128,7 +128,7 @@ class Gateway:
         if known is not None:
             self.followers = set(known.followers)
             self.services.names.adopt(known.held)
-            self._write_standing()
+            self.write_standing()
             self.boot.say("ok")
         self._read_mail()
         while not self.over.is_set():
@@ -185,10 +185,11 @@ class Gateway:
             await session.subscribe(f"otp.{cluster}.refused", self._on_refused)
             await session.nc.flush(2)
             await session.announce()
+            self.services.names.joining()
             watch = await session.kv.watch("*.>")
             self.session = session
             self._step(membership.Joined(session.epoch, session.joined_at))
-            self._write_standing()
+            self.write_standing()
             while (entry := await watch.updates(timeout=2)) is not None:  # type: ignore[no-untyped-call]
                 self._on_entry(entry)
             await self.services.names.rejoined()
@@ -237,7 +238,7 @@ class Gateway:
             self._outgoing_bytes = 0
             self._sent.set()
             self._step(membership.Disconnected())
-            self._write_standing()
+            self.write_standing()
             await session.close()
 
     async def _flush(self, session: Session) -> None:
@@ -293,11 +294,9 @@ class Gateway:
     def _on_entry(self, entry: Any) -> None:
         kind, _, token = entry.key.partition(".")
         name = protocol.name_of(token)
-        if name is None:
-            return
         if kind == "name":
-            self.services.names.on_entry(name, entry)
-        elif kind == "node":
+            self.services.names.on_entry(token, entry)
+        elif kind == "node" and name is not None:
             if entry.operation in {"DEL", "PURGE"}:
                 self._step(membership.Gone(name))
                 self.services.names.node_gone(name)
@@ -334,7 +333,7 @@ class Gateway:
                 case membership.Fence():
                     self.services.names.fence()
         if actions:
-            self._write_standing()
+            self.write_standing()
 
     def _place(self, node: str, member: membership.Member) -> None:
         session = self.session
@@ -346,7 +345,7 @@ class Gateway:
     def _up(self, node: str, member: membership.Member) -> None:
         self._place(node, member)
         # before anybody is told: who hears of it may send at once
-        self._write_standing()
+        self.write_standing()
         for follower in sorted(self.followers):
             self.tell(follower, "nodeup", [node])
         for fields in self.early.pop((node, member.epoch), ()):
@@ -356,14 +355,15 @@ class Gateway:
     def _lost(self, node: str, epoch: int, reason: Any) -> None:
         self.places.pop(node, None)
         self.delivery.lost(node, epoch)
-        self._write_standing()
+        self.write_standing()
         for watcher in self.watches.lost(node, epoch):
             self.tell(watcher, "lost", [node, epoch])
         for follower in sorted(self.followers):
             self.tell(follower, "nodedown", [node, reason])
         self.services.node_down(node)
 
-    def _write_standing(self) -> None:
+    def write_standing(self) -> None:
+        """Let the processes of the node know how things stand."""
         session = self.session
         standing.write(
             self.context.directory,
@@ -489,7 +489,7 @@ class Gateway:
                 self.send(node, protocol.UNWATCH, key, process_id)
         if process_id in self.followers:
             self.followers.discard(process_id)
-            self._write_standing()
+            self.write_standing()
         self.services.process_gone(process_id)
 
     def _falls(self) -> bool:
@@ -518,7 +518,7 @@ class Gateway:
                 self.followers.add(process_id)
         else:
             self.followers.discard(process_id)
-        self._write_standing()
+        self.write_standing()
         return sorted(self.places)
 
     def _read_mail(self) -> None:

@@ -21,7 +21,9 @@ from otp_runtime.terms.pid import Pid
 
 if TYPE_CHECKING:
     from otp_runtime.host.directory import NodeDirectory
+    from otp_runtime.process.context import Context
     from otp_runtime.process.handle import NodeHandle
+    from otp_runtime.process.peers import Peer
 
 SUPERVISOR = "otp_cluster"
 SETTINGS = "cluster.settings"
@@ -92,6 +94,15 @@ def nodes() -> list[str]:
     if found is None or routing.gateway(context, found) is None:
         return []
     return sorted(found.nodes)
+
+
+def find_gateway(context: Context) -> Peer:
+    """Give the gateway of this node; raises `NoNode` when it is not there now."""
+    found = standing.read(context.directory)
+    peer = None if found is None else routing.gateway(context, found)
+    if peer is None:
+        raise NoNode(context.node.name, "its gateway is not there")
+    return peer
 
 
 def ask_gateway(request: Any, timeout: float = 5.0) -> Any:

@@ -73,7 +73,7 @@ class Routing:
         from otp_runtime.cluster import joining, naming
 
         if isinstance(reference, Global):
-            return naming.whereis(context, reference.name)
+            return naming.whereis(reference.name)
         if type(reference) is Pid:
             return reference
         found = standing.read(context.directory)
@@ -85,13 +85,25 @@ class Routing:
         """Give the pid that has a global name."""
         from otp_runtime.cluster import naming
 
-        return naming.whereis(context, reference.name)
+        return naming.whereis(reference.name)
 
     def register(self, context: Context, reference: Any, pid: Pid) -> None:
         """Give a process a global name; raises `AlreadyRegistered`."""
         from otp_runtime.cluster import naming
 
         naming.register_at_start(context, reference.name, pid)
+
+    def stand_by(self, context: Context, reference: Any) -> bool:
+        """Wait until this process has a global name; False when its parent wants it to end before that."""
+        from otp_runtime.cluster import naming
+
+        return naming.stand_by(context, reference.name)
+
+    def names(self) -> Any:
+        """Give the functions behind `Global`."""
+        from otp_runtime.cluster import naming
+
+        return naming
 
 
 def gateway(context: Context, found: standing.Standing) -> Peer | None:

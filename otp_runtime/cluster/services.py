@@ -13,7 +13,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from otp_runtime.cluster import protocol
-from otp_runtime.cluster.global_names import GlobalNames
+from otp_runtime.cluster.global_names import MOVED, GlobalNames
 from otp_runtime.core import messages as wire
 from otp_runtime.errors import CodecError, OtpError
 from otp_runtime.process import names
@@ -129,5 +129,24 @@ def _settle(_gateway: Gateway, _caller: int) -> None:
     """Nothing: the answer says that all that came before it was handled."""
 
 
-REMOTE: dict[str, Callable[..., Any]] = {"ping": _ping, "whereis": _whereis}
-LOCAL: dict[str, Callable[..., Any]] = {"follow": _follow, "settle": _settle}
+def _names(gateway: Gateway) -> GlobalNames:
+    return gateway.services.names
+
+
+REMOTE: dict[str, Callable[..., Any]] = {
+    "ping": _ping,
+    "whereis": _whereis,
+    "register": lambda gateway, _node, name, process_id: _names(gateway).register(name, process_id),
+    "re_register": lambda gateway, _node, name, process_id: _names(gateway).register(name, process_id, how=MOVED),
+}
+LOCAL: dict[str, Callable[..., Any]] = {
+    "follow": _follow,
+    "settle": _settle,
+    "register": REMOTE["register"],
+    "re_register": REMOTE["re_register"],
+    "unregister": lambda gateway, _caller, name: _names(gateway).unregister(name),
+    "stand_by": lambda gateway, _caller, name, process_id: _names(gateway).stand_by(name, process_id),
+    "whereis": lambda gateway, _caller, name: _names(gateway).whereis(name),
+    "token": lambda gateway, _caller, name, process_id: _names(gateway).token(name, process_id),
+    "names": lambda gateway, _caller: _names(gateway).names(),
+}

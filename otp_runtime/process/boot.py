@@ -24,12 +24,14 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from otp_runtime.core import messages as wire
-from otp_runtime.errors import AlreadyRegistered, CallError, CodecError, ExitWith, TaskExited
+from otp_runtime.errors import AlreadyRegistered, CallError, CodecError, ExitWith, NoNode, TaskExited
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel
 from otp_runtime.host.open_files import open_files
-from otp_runtime.process import current, links, names, places, reports, stderr
+from otp_runtime.process import current, links, names, places, reports, route, stderr
 from otp_runtime.process.context import Context, ExitSignal
+from otp_runtime.process.handle import LAUNCHER_ID
+from otp_runtime.terms.pid import Global
 from otp_runtime.terms.reason import Exited, crash_of, cut_middle, is_abnormal
 
 if TYPE_CHECKING:
@@ -163,7 +165,13 @@ def take_name(context: Context, boot: Boot, name: Any) -> tuple[Any] | None:
     reason: Any
     try:
         names.register_any(context, name)
-    except AlreadyRegistered as error:
+    except (AlreadyRegistered, NoNode) as error:
+        if isinstance(name, Global) and context.box.identity.reaper != LAUNCHER_ID:
+            return _stand_by(context, boot, name)
+        if isinstance(error, NoNode):
+            reason = reason_of(error, context)
+            boot.say("error", reason)
+            return (reason,)
         reason = "normal"
         boot.say("error", ("already_started", error.pid))
     except Exception as error:  # noqa: BLE001 - a registry that is not there, or one of the user's that raises
@@ -173,6 +181,22 @@ def take_name(context: Context, boot: Boot, name: Any) -> tuple[Any] | None:
     else:
         return None
     return (reason,)
+
+
+def _stand_by(context: Context, boot: Boot, name: Global) -> tuple[Any] | None:
+    """Wait for a global name that another has: a supervised process has started with that, and `init` comes later.
+
+    So a tree with the same server can run on several nodes. Whoever gets the name goes on; what it was sent meanwhile
+    is in its mailbox.
+    """
+    boot.say("ok")
+    try:
+        return None if route.stand_by(context, name) else ("shutdown",)
+    except ExitSignal as signal_:
+        return (signal_.reason,)
+    except Exception as error:  # noqa: BLE001 - it ends the process
+        note_words(error)
+        return (reason_of(error, context),)
 
 
 # -- birth -------------------------------------------------------------------------------------------------

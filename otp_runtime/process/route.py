@@ -44,7 +44,13 @@ class Route(Protocol):
         """Give the pid that has a global name."""
 
     def register(self, context: Context, reference: Any, pid: Pid) -> None:
-        """Give a process a global name; raises `AlreadyRegistered`."""
+        """Give a process a global name; raises `AlreadyRegistered`, `NoNode`."""
+
+    def stand_by(self, context: Context, reference: Any) -> bool:
+        """Wait until this process has a global name; False when its parent wants it to end before that."""
+
+    def names(self) -> Any:
+        """Give the functions behind `Global`: see `cluster.naming`."""
 
 
 _route: Route | None = None
@@ -56,7 +62,8 @@ def install(route: Route | None) -> None:
     _route = route
 
 
-def _filled(context: Sending) -> Route | None:
+def filled(context: Sending) -> Route | None:
+    """Give what fills the slot, if this node has joined a cluster."""
     if _route is None and os.path.exists(context.directory.cluster):
         importlib.import_module(ROOM)
     return _route
@@ -73,7 +80,7 @@ def is_elsewhere(context: Sending, reference: Any) -> bool:
 
 def reach(context: Any, reference: Pid | Remote) -> Peer | None:
     """Give the peer of a process of another node, or of an earlier life of this one; None when there is no way."""
-    route = None if reference.node == context.node.name else _filled(context)
+    route = None if reference.node == context.node.name else filled(context)
     return None if route is None else route.reach(context, reference)
 
 
@@ -81,13 +88,13 @@ def why_not(context: Any, reference: Pid | Remote) -> str:
     """Say why there is no way to a process elsewhere: "noproc" of an earlier life, "noconnection" of its node."""
     if reference.node == context.node.name:
         return "noproc"
-    route = _filled(context)
+    route = filled(context)
     return "noconnection" if route is None else route.why_not(context, reference)
 
 
 def arrived(context: Any, envelope: list[Any], *, over_lane: bool = False) -> None:
     """Let a process take in what the gateway sent it."""
-    route = _filled(context)
+    route = filled(context)
     if route is not None:
         route.arrived(context, envelope, over_lane=over_lane)
 
@@ -107,8 +114,13 @@ def register(context: Any, reference: Any, pid: Pid) -> None:
     _needed(context, reference).register(context, reference, pid)
 
 
+def stand_by(context: Any, reference: Any) -> bool:
+    """Wait until this process has a global name; False when its parent wants it to end before that."""
+    return _needed(context, reference).stand_by(context, reference)
+
+
 def _needed(context: Any, reference: Any) -> Route:
-    route = _filled(context)
+    route = filled(context)
     if route is None:
         raise NoProcess(reference, detail="this node is in no cluster: Node.start(name, cluster=...)")
     return route

@@ -4,8 +4,9 @@ import contextlib
 
 import pytest
 
-from otp_runtime import Node
-from otp_runtime.testing import Peer
+from otp_runtime import CallError, Node, process
+from otp_runtime.process.current import current
+from otp_runtime.testing import Peer, leaks
 from otp_runtime.testing.nodes import private_node
 
 LEASE = 2.0
@@ -35,3 +36,34 @@ def another(here):
         yield lambda name, **options: programs.enter_context(
             Peer(name, **{"cluster": "embedded", "lease": LEASE, **options})
         )
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(request):
+    """End what the test started on this node; what it opened must be closed by then."""
+    is_node_shared = {"here", "there"} & set(request.fixturenames)
+    for name in is_node_shared:
+        request.getfixturevalue(name)
+    if not is_node_shared:
+        before = leaks.descriptors()
+        yield
+        assert [] == leaks.opened_since(before)
+        return
+    started, opened = set(process.list()), _opened()
+    yield
+    for pid in process.list():
+        if pid not in started:
+            with contextlib.suppress(CallError):
+                process.exit(pid, "kill")
+                pid.wait(5.0)
+    process.flush()
+
+    assert [] == sorted(_opened() - opened)
+
+
+def _opened():
+    """What is open, by what it is; a peer that nobody watches is not counted."""
+    context = current()
+    context.pump(0)
+    context._forget_idle_peers()
+    return {what for what in leaks.descriptors().values() if "/p/1." not in what and "pidfd" not in what}

@@ -1,9 +1,12 @@
 """Servers that both nodes import: what travels between them is data of these."""
 
 import enum
+import os
+import time
 from dataclasses import dataclass
 
-from otp_runtime import GenServer, Node, NoReply, Reply, Stop, process
+from otp_runtime import GenServer, Global, Node, NoReply, Reply, Stop, process
+from otp_runtime.host import kernel
 
 
 @dataclass(frozen=True)
@@ -74,3 +77,41 @@ def start(cls=Hoard, name=None, **options):
 def full(name):
     """The full name of a node of this machine."""
     return f"{name}@{Node.self().partition('@')[2]}"
+
+
+class Owner(Hoard):
+    """Says with which token it has a global name."""
+
+    def handle_call(self, request, client, state):
+        match request:
+            case ("token", name):
+                return Reply(Global.token(name), state)
+            case _:
+                return super().handle_call(request, client, state)
+
+
+class Claimer(GenServer):
+    """Claims global names for itself."""
+
+    def init(self, arg):
+        return arg
+
+    def handle_call(self, request, client, state):
+        match request:
+            case ("claim", name):
+                return Reply(Global.register(name, process.self()), state)
+
+
+def eventually(ask, seconds=5.0):
+    """Ask again and again until the answer is true; give the last one."""
+    deadline = time.monotonic() + seconds
+    while not (found := ask()) and time.monotonic() < deadline:
+        os.sched_yield()
+    return found
+
+
+def pillars():
+    """The OS pids of this program's node, those first that could say goodbye: gateway, guard, launcher, program."""
+    boxes = {info.label: info for pid in process.list() if (info := process.info(pid)) is not None}
+    launcher = boxes["launcher"].os_pid
+    return [boxes["gateway"].os_pid, kernel.parent_of(launcher), launcher, os.getpid()]
