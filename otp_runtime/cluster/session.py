@@ -192,10 +192,11 @@ class Session:
                 """Somebody has it."""
             with contextlib.suppress(KeyNotFoundError, KeyWrongLastSequenceError):
                 entry = await self.kv.get(self.key)
-                _version, _node, incarnation, _epoch = msgpack.unpackb(entry.value or b"")
                 revision = entry.revision or 0
-                if incarnation == self.incarnation:
-                    # this node's own, from before its gateway was restarted
+                # without a value it is what the server leaves of a record whose time is over
+                incarnation = msgpack.unpackb(entry.value)[2] if entry.value else None
+                if incarnation is None or incarnation == self.incarnation:
+                    # the latter is this node's own, from before its gateway was restarted
                     self.revision = self.epoch = await self.put(self.key, self._record(), revision, ttl=self.ttl)
                     return
                 if (seen is not None and revision != seen) or now() > deadline:

@@ -5,6 +5,7 @@ import contextlib
 import pytest
 
 from otp_runtime import CallError, Node, process
+from otp_runtime.cluster import standing
 from otp_runtime.process.current import current
 from otp_runtime.testing import Peer, leaks
 from otp_runtime.testing.nodes import private_node
@@ -62,8 +63,10 @@ def _nothing_left(request):
 
 
 def _opened():
-    """What is open, by what it is; a peer that nobody watches is not counted."""
+    """What is open, by what it is; launcher and gateway, and peers that nobody watches, are not counted."""
     context = current()
     context.pump(0)
     context._forget_idle_peers()
-    return {what for what in leaks.descriptors().values() if "/p/1." not in what and "pidfd" not in what}
+    own = {f"/p/{number}." for number in (1, standing.read(context.directory).gateway)}
+    opened = leaks.descriptors().values()
+    return {what for what in opened if "pidfd" not in what and not any(one in what for one in own)}

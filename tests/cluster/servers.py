@@ -2,10 +2,12 @@
 
 import enum
 import os
+import select
+import signal
 import time
 from dataclasses import dataclass
 
-from otp_runtime import GenServer, Global, Node, NoReply, Reply, Stop, process
+from otp_runtime import GenServer, Global, Node, NoReply, OtpError, Reply, Stop, process
 from otp_runtime.host import kernel
 
 
@@ -115,3 +117,25 @@ def pillars():
     boxes = {info.label: info for pid in process.list() if (info := process.info(pid)) is not None}
     launcher = boxes["launcher"].os_pid
     return [boxes["gateway"].os_pid, kernel.parent_of(launcher), launcher, os.getpid()]
+
+
+def gateway():
+    """The id of this program's gateway, and its OS pid."""
+    found = [pid for pid in process.list() if (info := process.info(pid)) is not None and info.label == "gateway"]
+    return found[-1].id, found[-1].os_pid
+
+
+def kill_gateway():
+    os_pid = gateway()[1]
+    pidfd = os.pidfd_open(os_pid)
+    os.kill(os_pid, signal.SIGKILL)
+    select.select([pidfd], [], [], 5.0)
+    os.close(pidfd)
+
+
+def whereis(name):
+    """Who has a global name; None also while nobody can tell."""
+    try:
+        return Global.whereis(name)
+    except OtpError:
+        return None
