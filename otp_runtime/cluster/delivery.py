@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from otp_runtime.cluster.gateway import Gateway
     from otp_runtime.process.peers import Peer
 
+SENT = frozenset((protocol.MESSAGE, protocol.URGENT))
 PARKED_SECONDS = 0.005
 PARKED_MAX = 10_000
 OUTBOX_MAX = 16_384
@@ -35,6 +36,8 @@ class Delivery:
         self.parked: dict[str, list[list[Any]]] = {}
         """By local name: what came while its process was being restarted, in order."""
         self.dropped = 0
+        # the launcher and the gateway take orders from this node only
+        self._closed = {LAUNCHER_ID, self.context.id}
         self._heads: dict[tuple[str, int], bytes] = {}
         self._named: dict[tuple[str, int, str], int] = {}
 
@@ -45,8 +48,8 @@ class Delivery:
 
     def take(self, fields: list[Any]) -> None:
         """Do what a frame says."""
-        op, node, incarnation, epoch, to, by, body = fields[1:]
-        if op in {protocol.MESSAGE, protocol.URGENT}:
+        _version, op, node, incarnation, epoch, to, by, body = fields
+        if op in SENT:
             self._message(fields, op, node, incarnation, epoch, to, body)
         elif op == protocol.WATCH and type(by) is int:
             self._watch(fields, (node, epoch, by), to)
@@ -66,9 +69,12 @@ class Delivery:
         if to == protocol.ITSELF:
             self.gateway.services.remote(node, incarnation, body)
             return
+        context = self.context
         target = to if type(to) is int else self._holder(fields, to)
-        peer = None if target is None or not self._is_open(target) else self.context.peer(target)
-        if peer is None or len(body) < 2:
+        if target is None or target in self._closed or len(body) < 2:
+            return
+        peer = context.peers.get(target) or context.peer(target)
+        if peer is None:
             return
         kind = body[1]
         if type(to) is str and self._named.get((node, epoch, to)) != peer.id:
@@ -77,7 +83,10 @@ class Delivery:
             self._exit(peer, node, incarnation, body)
             return
         foreign = self._foreign(node, incarnation, body)
-        if op == protocol.URGENT and len(foreign) <= pipe.PAYLOAD_MAX:
+        if op == protocol.MESSAGE and not peer.outbox:
+            if not peer.write_now(foreign):
+                context.post(peer, foreign)
+        elif op == protocol.URGENT and len(foreign) <= pipe.PAYLOAD_MAX:
             peer.write_lane(self.context.directory, pipe.whole(foreign))
         elif len(peer.outbox) > OUTBOX_MAX and kind in {wire.SEND, wire.CAST}:
             self._drop(peer)
@@ -100,10 +109,6 @@ class Delivery:
             self.context.node.warn(
                 f"{who} does not take what other nodes send it: {self.dropped} message(s) were dropped so far"
             )
-
-    def _is_open(self, target: int) -> bool:
-        """The launcher and the gateway take orders from this node only."""
-        return target not in {LAUNCHER_ID, self.context.id}
 
     def _exit(self, peer: Peer, node: str, incarnation: int, body: bytes) -> None:
         """Pass an exit signal on, as `Context.signal_exit` does for one of this node."""
@@ -131,7 +136,7 @@ class Delivery:
         target = key if type(key) is int else self._holder(fields, key)
         if target is None and key in self.parked:
             return
-        if target is None or not self._is_open(target) or self.context.peer(target) is None:
+        if target is None or target in self._closed or self.context.peer(target) is None:
             self.gateway.send_down(watcher, key, "noproc")
         else:
             self.gateway.watches.add(watcher, key, target)

@@ -14,6 +14,7 @@ import asyncio
 import collections
 import contextlib
 import functools
+import gc
 import os
 import select
 import signal
@@ -53,6 +54,7 @@ PENDING_BYTES = 4 * 1024 * 1024
 """So much may wait for the connection; beyond that the mailbox is not read, and senders wait for room in it."""
 
 EARLY_MAX = 10_000
+WRITE_SECONDS = 10
 OUT_HEAD = bytes([0x96, wire.OUT])
 
 
@@ -71,13 +73,14 @@ class GatewayContext(Context):
 class Place:
     """Where another node is reached: its subject, and the private one on which the server says that nobody is."""
 
-    __slots__ = ("bounce", "epoch", "incarnation", "subject")
+    __slots__ = ("bounce", "epoch", "head", "incarnation", "subject")
 
     def __init__(self, cluster: str, node: str, member: membership.Member, bounce: str) -> None:
         self.epoch = member.epoch
         self.incarnation = member.incarnation
         self.subject = protocol.node_subject(cluster, node, member.epoch)
         self.bounce = bounce
+        self.head = f"PUB {self.subject} {bounce}".encode()
 
 
 class Gateway:
@@ -116,6 +119,8 @@ class Gateway:
         self._alarm: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         context.on_out = self._on_out
+        # the event loop looks at it itself
+        context.poller.forget(context.fd)
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -180,9 +185,10 @@ class Gateway:
             await session.open_bucket()
             await session.claim()
             cluster, me = self.settings.cluster, self.node.name
-            await session.subscribe(protocol.node_subject(cluster, me, session.epoch), self._on_frame)
-            await session.subscribe(f"{self._bounce_head(session)}.*", self._on_bounce)
-            await session.subscribe(f"otp.{cluster}.refused", self._on_refused)
+            own = protocol.node_subject(cluster, me, session.epoch)
+            await session.nc.subscribe_directly(own, self._on_frame)
+            await session.nc.subscribe_directly(f"{self._bounce_head(session)}.*", self._on_bounce)
+            await session.nc.subscribe_directly(f"otp.{cluster}.refused", self._on_refused)
             await session.nc.flush(2)
             await session.announce()
             self.services.names.joining()
@@ -193,6 +199,8 @@ class Gateway:
             while (entry := await watch.updates(timeout=2)) is not None:  # type: ignore[no-untyped-call]
                 self._on_entry(entry)
             await self.services.names.rejoined()
+            gc.collect()
+            gc.freeze()
             self._spawn(self._watch(session, watch))
         except (Refusal, Unreachable):
             await self._fail(session)
@@ -399,6 +407,9 @@ class Gateway:
             self._publish(place, protocol.frame_of(head, body))
 
     def _publish(self, place: Place, frame: bytes) -> None:
+        session = self.session
+        if not self._outgoing and session is not None and session.nc.publish_now(place.head, frame):
+            return
         self._outgoing.append((place.subject, frame, place.bounce))
         self._outgoing_bytes += len(frame)
         self._to_send.set()
@@ -410,15 +421,18 @@ class Gateway:
             await self._to_send.wait()
             self._to_send.clear()
             while outgoing:
-                subject, frame, bounce = outgoing.popleft()
-                self._outgoing_bytes -= len(frame)
+                subject, frame, bounce = outgoing[0]
                 try:
                     await session.nc.publish(subject, frame, reply=bounce)
+                    # nothing passes it: until it is written, whatever comes waits behind it
+                    await session.nc.flush(WRITE_SECONDS)
                 except Exception as error:  # noqa: BLE001 - the connection is over, or the frame too long
                     if session.lost.is_set() or session.nc.is_closed:
                         session.lost.set()
                         return
                     self._warn(f"a message was dropped: {error!r}")
+                self._outgoing_bytes -= len(frame)
+                outgoing.popleft()
             self._sent.set()
             if not self._is_reading:
                 self._read_mail()
@@ -426,21 +440,21 @@ class Gateway:
     def _bounce_head(self, session: Session) -> str:
         return f"otp.{self.settings.cluster}.b.{protocol.name_token(self.node.name)}.{session.epoch}"
 
-    def _on_bounce(self, message: Any) -> None:
+    def _on_bounce(self, subject: bytes, _data: bytes, is_nobody: bool) -> None:
         """The server says that nobody listens for that epoch of a node."""
-        if message.headers and message.headers.get("Status") == "503":
+        if is_nobody:
             with contextlib.suppress(ValueError, IndexError):
-                self._step(membership.Unreachable(*self.bounces[int(message.subject.rpartition(".")[2])]))
+                self._step(membership.Unreachable(*self.bounces[int(subject.rpartition(b".")[2])]))
 
-    def _on_refused(self, message: Any) -> None:
+    def _on_refused(self, _subject: bytes, data: bytes, _is_nobody: bool) -> None:
         with contextlib.suppress(Exception):
-            _version, node, why = msgpack.unpackb(message.data)
+            _version, node, why = msgpack.unpackb(data)
             self._warn(f"{node} tried to join and was refused: {why}")
 
     # -- from other nodes ---------------------------------------------------------------------------------------
 
-    def _on_frame(self, message: Any) -> None:
-        fields = protocol.parse(message.data)
+    def _on_frame(self, _subject: bytes, data: bytes, _is_nobody: bool) -> None:
+        fields = protocol.parse(data)
         if fields is None:
             self.context.box.count_garbage()
             self.node.warn_once("cluster-garbage", f"{self.node.name} got a message that is no frame of its protocol")
@@ -524,7 +538,24 @@ class Gateway:
     def _read_mail(self) -> None:
         if not self._is_reading:
             self._is_reading = True
-            asyncio.get_running_loop().add_reader(self.context.poller.fileno(), self._mail)
+            loop = asyncio.get_running_loop()
+            loop.add_reader(self.context.poller.fileno(), self._mail)
+            loop.add_reader(self.context.fd, self._mailbox)
+            self._mail()
+            self._mailbox()
+
+    def _mailbox(self) -> None:
+        """The common case: something to send, and nothing else has happened."""
+        context, session = self.context, self.session
+        if session is None:
+            context.read_mailbox()
+        else:
+            session.nc.cork()
+            try:
+                context.read_mailbox()
+            finally:
+                session.nc.uncork()
+        if context.inbox or context.dying or self._outgoing:
             self._mail()
 
     def _mail(self) -> None:
@@ -539,6 +570,7 @@ class Gateway:
         if self._outgoing_bytes > PENDING_BYTES and self.session is not None:
             self._is_reading = False
             loop.remove_reader(context.poller.fileno())
+            loop.remove_reader(context.fd)
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None

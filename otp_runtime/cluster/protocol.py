@@ -37,6 +37,7 @@ DATA = Codec(None, imports=False)
 
 pack = msgpack.packb
 
+MARK: Final = b"\xd4O"
 SUSPECT: Final = (b"\xd4OP", b"\xd4Ok", b"\xd4OK")
 """How what is not data begins on the wire: pickles, references to classes that are laid down, classes."""
 
@@ -68,13 +69,19 @@ def parse(data: bytes) -> list[Any] | None:
     if type(fields) is not list or len(fields) != FIELDS or fields[0] != VERSION:
         return None
     _version, op, node, incarnation, epoch, to, by, body = fields
-    sound = type(op) is int and 0 <= op <= BROKEN and type(node) is str and type(body) is bytes
-    sound = sound and type(incarnation) is int and type(epoch) is int
-    return fields if sound and _is_key(to) and _is_key(by) else None
+    is_sound = (
+        type(op) is type(incarnation) is type(epoch) is int
+        and 0 <= op <= BROKEN
+        and type(node) is str
+        and type(body) is bytes
+        and (to is None or _is_key(to))
+        and (by is None or _is_key(by))
+    )
+    return fields if is_sound else None
 
 
 def _is_key(value: Any) -> bool:
-    return value is None or (type(value) is int and value >= 0) or (type(value) is str and len(value) <= 1000)
+    return (type(value) is int and value >= 0) or (type(value) is str and len(value) <= 1000)
 
 
 def encode_reason(reason: Any) -> bytes:

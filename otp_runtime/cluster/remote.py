@@ -82,7 +82,7 @@ class RemotePeer(Peer):
         return self._wrap(self._frame_head, payload)
 
     def _wrap(self, head: bytes, payload: bytes) -> bytes:
-        if any(mark in payload for mark in protocol.SUSPECT):
+        if protocol.MARK in payload and any(mark in payload for mark in protocol.SUSPECT):
             payload = self._as_data(payload)
         if len(payload) > self.max_bytes > 0:
             what = _WHAT.get(payload[1], "term")

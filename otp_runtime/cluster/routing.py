@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 CLOSED = ("otp_runtime.registry.", "otp_runtime.application.")
 """Servers of the library whose messages hold what is opened later, or by others: no message of a network is one."""
 
+PACKED_MAX = 1024
+_packed: dict[Pid, bytes] = {}
+_INT_SIZES = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
+
 OPEN_REQUESTS = frozenset({"WhichChildren", "CountChildren", "TerminateChild", "RestartChild", "DeleteChild"})
 """What another node may ask a supervisor. A child spec holds code, and does not travel."""
 
@@ -201,8 +205,22 @@ def _take(context: Context, node: str, incarnation: int, payload: bytes, *, over
     elif kind == wire.SYSTEM and over_lane:
         context.put_in_front(envelope)
     else:
-        # from here on it is a message of this node's like any other: what asks for its bytes gets its own codec's
-        context.put(payload if kind in {wire.SEND, wire.CAST} else context.codec.encode(envelope), envelope)
+        # from here on it is a message of this node's like any other, its bytes too
+        context.put(
+            payload if kind in {wire.SEND, wire.CAST} else _with_caller(context, payload, envelope[1]), envelope
+        )
+
+
+def _with_caller(context: Context, payload: bytes, caller: Pid) -> bytes:
+    """Give the bytes of a request with the caller's pid in place of its id."""
+    packed = _packed.get(caller)
+    if packed is None:
+        if len(_packed) >= PACKED_MAX:
+            _packed.clear()
+        packed = _packed[caller] = context.codec.encode(caller)
+    first = payload[2]
+    end = 3 if first < 0x80 else 3 + _INT_SIZES.get(first, 0)
+    return b"".join((payload[:2], packed, payload[end:]))
 
 
 def _as_raised(envelope: list[Any]) -> Any:

@@ -13,13 +13,13 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 import msgpack
-from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js.api import KeyValueConfig
 from nats.js.errors import APIError, BucketNotFoundError, KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.errors import Error as JetStreamError
 
 from otp_runtime.cluster import protocol
+from otp_runtime.cluster.fast_client import FastClient
 from otp_runtime.host.poller import now
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Session:
         self.revision = 0
         self.joined_at = 0.0
         self.ttl = math.ceil(settings.lease)
-        self.nc: Client = Client()
+        self.nc = FastClient()
         self.js: Any = None
         self.kv: KeyValue
         self.max_payload = 0
@@ -97,6 +97,7 @@ class Session:
             raise self._no_connection(where, self._trouble or error) from error
         finally:
             self._is_connecting = False
+        self.nc.tap()
         version = self.nc.connected_server_version
         if (version.major, version.minor) < OLDEST_SERVER:
             raise Refusal(f"{where} is nats-server {version.major}.{version.minor}; at least 2.11 is needed")
@@ -160,14 +161,6 @@ class Session:
             await self.nc.publish(f"otp.{cluster}.refused", told)
             await self.nc.flush(1)
         raise Refusal(why)
-
-    async def subscribe(self, subject: str, handler: Callable[[Any], None]) -> None:
-        """Call `handler(message)` for each message, in order."""
-
-        async def take(message: Any) -> None:
-            handler(message)
-
-        await self.nc.subscribe(subject, cb=take, pending_msgs_limit=0, pending_bytes_limit=0)
 
     # -- the lease ----------------------------------------------------------------------------------------------
 
