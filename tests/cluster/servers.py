@@ -7,7 +7,7 @@ import signal
 import time
 from dataclasses import dataclass
 
-from otp_runtime import GenServer, Global, Node, NoReply, OtpError, Reply, Stop, process
+from otp_runtime import GenServer, Global, NoReply, OtpError, Reply, Stop, process
 from otp_runtime.host import kernel
 
 
@@ -78,7 +78,7 @@ def start(cls=Hoard, name=None, **options):
 
 def full(name):
     """The full name of a node of this machine."""
-    return f"{name}@{Node.self().partition('@')[2]}"
+    return f"{name}@{os.uname().nodename}"
 
 
 class Owner(Hoard):
