@@ -22,6 +22,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import msgpack
+from nats.js.errors import KeyWrongLastSequenceError
 
 from otp_runtime.cluster import engine, protocol, services, standing
 from otp_runtime.cluster.delivery import Delivery
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from otp_runtime.cluster.settings import Settings
 
 AGAIN_SECONDS = 0.25
+LOOK_SECONDS = 0.2
 PROBE_SECONDS = 0.2
 """How often a node in which somebody here has an interest is asked for: nobody there means that it is lost."""
 
@@ -136,6 +138,7 @@ class Gateway:
             self.write_standing()
             self.boot.say("ok")
         self._read_mail()
+        self._spawn(self._mind_lease())
         while not self.over.is_set():
             try:
                 if not await self._join_or_end():
@@ -269,21 +272,26 @@ class Gateway:
             await asyncio.sleep(max(0.0, due - now()))
             try:
                 sent_at = await session.renew()
-            except Exception as error:  # noqa: BLE001 - refused or not heard: what it means is decided by the time
-                if type(error).__name__ == "KeyWrongLastSequenceError":
-                    self._step(membership.Refused())
-                    session.lost.set()
-                    return
-                self._tick()
-                if self.state.epoch is None:
-                    session.lost.set()
-                    return
+            except KeyWrongLastSequenceError:
+                self._step(membership.Refused())
+                session.lost.set()
+                return
+            except Exception:  # noqa: BLE001 - not heard: `_mind_lease` says when that is too long
                 await asyncio.sleep(AGAIN_SECONDS)
             else:
                 self._step(membership.Renewed(sent_at))
 
     def _tick(self) -> None:
         self._step(membership.Tick())
+
+    async def _mind_lease(self) -> None:
+        """Give up when the lease is over, whatever else is being waited for."""
+        while True:
+            due = membership.fence_due(self.state)
+            await asyncio.sleep(LOOK_SECONDS if due is None else min(LOOK_SECONDS, max(0.0, due - now())))
+            self._tick()
+            if self.state.epoch is None and self.session is not None:
+                self.session.lost.set()
 
     async def _watch(self, session: Session, watch: Any) -> None:
         """Hear of every change in the table of nodes and names."""
@@ -306,7 +314,8 @@ class Gateway:
             self.services.names.on_entry(token, entry)
         elif kind == "node" and name is not None:
             if entry.operation in {"DEL", "PURGE"}:
-                self._step(membership.Gone(name))
+                # deleted by the node itself, or its time is over; OTP's words
+                self._step(membership.Gone(name, "disconnect" if entry.operation == "DEL" else "net_tick_timeout"))
                 self.services.names.node_gone(name)
                 return
             with contextlib.suppress(ValueError):

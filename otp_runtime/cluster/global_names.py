@@ -150,7 +150,8 @@ class GlobalNames:
             return None
         gateway = self.gateway
         if owner.node == gateway.node.name:
-            is_there = owner.incarnation == gateway.node.incarnation and name in self._held
+            peer = gateway.context.peer(owner.id) if name in self._held else None
+            is_there = owner.incarnation == gateway.node.incarnation and peer is not None and not peer.has_ended()
         else:
             place = gateway.places.get(owner.node)
             is_there = place is not None and place.incarnation == owner.incarnation

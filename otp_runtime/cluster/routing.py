@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from otp_runtime.cluster import protocol, standing
 from otp_runtime.cluster.remote import RemotePeer
 from otp_runtime.core import messages as wire
-from otp_runtime.errors import CodecError, OtpError
+from otp_runtime.errors import CodecError, NoNode, OtpError, ServerDown
 from otp_runtime.host import box as boxes
 from otp_runtime.process import route
 from otp_runtime.terms.events import NodeDown, NodeUp
@@ -74,10 +74,10 @@ class Routing:
 
     def whereis(self, context: Context, reference: Any) -> Pid | None:
         """Ask another node for the pid that a reference means there."""
-        from otp_runtime.cluster import joining, naming
+        from otp_runtime.cluster import joining
 
         if isinstance(reference, Global):
-            return naming.whereis(reference.name)
+            return self.resolve(context, reference)
         if type(reference) is Pid:
             return reference
         found = standing.read(context.directory)
@@ -89,7 +89,10 @@ class Routing:
         """Give the pid that has a global name."""
         from otp_runtime.cluster import naming
 
-        return naming.whereis(reference.name)
+        try:
+            return naming.whereis(reference.name)
+        except NoNode as error:
+            raise ServerDown("noconnection", reference, detail=str(error)) from error
 
     def register(self, context: Context, reference: Any, pid: Pid) -> None:
         """Give a process a global name; raises `AlreadyRegistered`."""

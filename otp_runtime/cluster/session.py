@@ -61,6 +61,7 @@ class Session:
         self.nc = FastClient()
         self.js: Any = None
         self.kv: KeyValue
+        self.patience = min(ASK_SECONDS, settings.lease / 3)
         self.max_payload = 0
         self._is_connecting = True
         self._trouble: Exception | None = None
@@ -211,7 +212,7 @@ class Session:
         """Replace a value if its revision is `last` (0: if there is none); give the new one. With a time to live."""
         try:
             ack = await self.js.publish(
-                f"$KV.{BUCKET}.{key}", value, timeout=ASK_SECONDS, headers={_EXPECTED: str(last)}, msg_ttl=ttl
+                f"$KV.{BUCKET}.{key}", value, timeout=self.patience, headers={_EXPECTED: str(last)}, msg_ttl=ttl
             )
         except APIError as error:
             if error.err_code in WRONG_SEQUENCE:

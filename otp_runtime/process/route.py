@@ -64,7 +64,9 @@ def install(route: Route | None) -> None:
 
 def filled(context: Sending) -> Route | None:
     """Give what fills the slot, if this node has joined a cluster."""
-    if _route is None and os.path.exists(context.directory.cluster):
+    if not os.path.exists(context.directory.cluster):
+        return None
+    if _route is None:
         importlib.import_module(ROOM)
     return _route
 
@@ -94,7 +96,7 @@ def why_not(context: Any, reference: Pid | Remote) -> str:
 
 def arrived(context: Any, envelope: list[Any], *, over_lane: bool = False) -> None:
     """Let a process take in what the gateway sent it."""
-    route = filled(context)
+    route = _route or filled(context)
     if route is not None:
         route.arrived(context, envelope, over_lane=over_lane)
 
