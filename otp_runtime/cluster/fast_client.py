@@ -71,6 +71,13 @@ class FastClient(Client):
             writer.write(message)
         return True
 
+    async def drained(self) -> bool:
+        """Wait until the socket takes more; False where nobody can tell."""
+        if self._writer is None or not self.is_connected:
+            return False
+        await self._writer.drain()
+        return bool(self._writer.transport.get_write_buffer_size() <= WRITE_BUFFER_MAX)
+
     def cork(self) -> None:
         """Hold what is published now until `uncork`, so that many small messages are one write."""
         self._corked = []

@@ -11,14 +11,9 @@ So does it when the connection is lost: see `session`. Meanwhile everything on t
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
 import functools
 import gc
-import os
-import select
-import signal
-import sys
 from typing import TYPE_CHECKING, Any
 
 import msgpack
@@ -26,72 +21,33 @@ from nats.js.errors import KeyWrongLastSequenceError
 
 from otp_runtime.cluster import engine, protocol, services, standing
 from otp_runtime.cluster.delivery import Delivery
-from otp_runtime.cluster.joining import read_settings
+from otp_runtime.cluster.mailroom import Mailroom
+from otp_runtime.cluster.outgoing import Outgoing, Place
 from otp_runtime.cluster.session import Refusal, Session, Unreachable
 from otp_runtime.core import membership, watches
 from otp_runtime.core import messages as wire
-from otp_runtime.host import box as boxes
-from otp_runtime.host import kernel
-from otp_runtime.host.box import Box
-from otp_runtime.host.directory import NodeDirectory
 from otp_runtime.host.poller import now
-from otp_runtime.process import boot as booting
-from otp_runtime.process import current, launcher, reports
-from otp_runtime.process.context import Context
-from otp_runtime.process.handle import LAUNCHER_ID, NodeHandle
-from otp_runtime.process.sending import DYING_POLL_SECONDS
 from otp_runtime.terms.events import Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from otp_runtime.cluster.mailroom import GatewayContext
+    from otp_runtime.cluster.pillars import Pillars
     from otp_runtime.cluster.settings import Settings
+    from otp_runtime.process import boot as booting
 
 AGAIN_SECONDS = 0.25
 LOOK_SECONDS = 0.2
 PROBE_SECONDS = 0.2
 """How often a node in which somebody here has an interest is asked for: nobody there means that it is lost."""
 
-PENDING_BYTES = 4 * 1024 * 1024
-"""So much may wait for the connection; beyond that the mailbox is not read, and senders wait for room in it."""
-
 EARLY_MAX = 10_000
-WRITE_SECONDS = 10
-OUT_HEAD = bytes([0x96, wire.OUT])
-
-
-class GatewayContext(Context):
-    """The process that a gateway is: what is on its way out does not go through the inbox."""
-
-    on_out: Callable[[list[Any]], None]
-
-    def _take(self, payload: bytes) -> None:
-        if payload[:2] == OUT_HEAD:
-            self.on_out(msgpack.unpackb(payload))
-        else:
-            super()._take(payload)
-
-
-class Place:
-    """Where another node is reached: its subject, and the private one on which the server says that nobody is."""
-
-    __slots__ = ("bounce", "epoch", "head", "incarnation", "subject")
-
-    def __init__(self, cluster: str, node: str, member: membership.Member, bounce: str) -> None:
-        self.epoch = member.epoch
-        self.incarnation = member.incarnation
-        self.subject = protocol.node_subject(cluster, node, member.epoch)
-        self.bounce = bounce
-        self.head = f"PUB {self.subject} {bounce}".encode()
 
 
 class Gateway:
     """One gateway; `run` is its life."""
 
-    def __init__(
-        self, context: GatewayContext, boot: booting.Boot, settings: Settings, pillars: list[kernel.OsProcess]
-    ) -> None:
-        """Serve the node of `context`, which stands as long as each of `pillars` does."""
+    def __init__(self, context: GatewayContext, boot: booting.Boot, settings: Settings, pillars: Pillars) -> None:
+        """Serve the node of `context`, which stands as long as its `pillars` do."""
         self.context = context
         self.node = context.node
         self.boot = boot
@@ -108,28 +64,17 @@ class Gateway:
         self.delivery = Delivery(self)
         self.services = services.Services(self)
         self._known: set[int] = set()
-        self._pillars = select.poll()
-        self._pidfds = [pidfd for one in pillars if (pidfd := kernel.open_pidfd(one)) is not None]
-        for pidfd in self._pidfds:
-            self._pillars.register(pidfd, select.POLLIN)
-        self._outgoing: collections.deque[tuple[str, bytes, str]] = collections.deque()
-        self._outgoing_bytes = 0
-        self._to_send = asyncio.Event()
-        self._sent = asyncio.Event()
-        self._sent.set()
-        self._is_reading = False
-        self._alarm: asyncio.TimerHandle | None = None
+        self.pillars = pillars
+        self.outgoing = Outgoing(self._warn)
+        self.mail = Mailroom(context, self.outgoing, self._handle)
         self._tasks: set[asyncio.Task[Any]] = set()
         context.on_out = self._on_out
-        # the event loop looks at it itself
-        context.poller.forget(context.fd)
 
     # -- life ---------------------------------------------------------------------------------------------------
 
     async def run(self) -> Any:
         """Join, serve, join anew when that ends; give the exit reason."""
-        for pidfd in self._pidfds:
-            asyncio.get_running_loop().add_reader(pidfd, self._falls)
+        self.pillars.watch(self._falls)
         known = standing.read(self.context.directory)
         is_first = known is None
         if known is not None:
@@ -137,7 +82,7 @@ class Gateway:
             self.services.names.adopt(known.held)
             self.write_standing()
             self.boot.say("ok")
-        self._read_mail()
+        self.mail.open()
         self._spawn(self._mind_lease())
         while not self.over.is_set():
             try:
@@ -194,9 +139,10 @@ class Gateway:
             await session.nc.subscribe_directly(f"otp.{cluster}.refused", self._on_refused)
             await session.nc.flush(2)
             await session.announce()
-            self.services.names.joining()
+            self.services.names.joining(session)
             watch = await session.kv.watch("*.>")
             self.session = session
+            self.outgoing.begin(session)
             self._step(membership.Joined(session.epoch, session.joined_at))
             self.write_standing()
             while (entry := await watch.updates(timeout=2)) is not None:  # type: ignore[no-untyped-call]
@@ -240,23 +186,15 @@ class Gateway:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if self.over.is_set():
             # what was handed in before the end is sent before it
-            await self._flush(session)
+            await self.outgoing.flush()
         for task in (renewing, sending, probing, *ends):
             task.cancel()
         if not self.over.is_set():
             self.session = None
-            self._outgoing.clear()
-            self._outgoing_bytes = 0
-            self._sent.set()
+            self.outgoing.drop()
             self._step(membership.Disconnected())
             self.write_standing()
             await session.close()
-
-    async def _flush(self, session: Session) -> None:
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(1.0):
-                await self._sent.wait()
-                await session.nc.flush(1)
 
     async def _leave(self) -> None:
         session, self.session = self.session, None
@@ -406,45 +344,14 @@ class Gateway:
         if watched is not None:
             self.watches.watch(sender, node, epoch, watched)
             self.know(sender)
-        self._publish(place, frame)
+        self.outgoing.publish(place, frame)
 
     def send(self, node: str, op: int, to: Any, by: Any, body: bytes = b"") -> None:
         """Send a frame of the gateway's own; to a node that is away it is nothing."""
         place, session = self.places.get(node), self.session
         if place is not None and session is not None:
             head = protocol.head_of(op, self.node.name, self.node.incarnation, session.epoch, to, by)
-            self._publish(place, protocol.frame_of(head, body))
-
-    def _publish(self, place: Place, frame: bytes) -> None:
-        session = self.session
-        if not self._outgoing and session is not None and session.nc.publish_now(place.head, frame):
-            return
-        self._outgoing.append((place.subject, frame, place.bounce))
-        self._outgoing_bytes += len(frame)
-        self._to_send.set()
-        self._sent.clear()
-
-    async def _send(self, session: Session) -> None:
-        outgoing = self._outgoing
-        while True:
-            await self._to_send.wait()
-            self._to_send.clear()
-            while outgoing:
-                subject, frame, bounce = outgoing[0]
-                try:
-                    await session.nc.publish(subject, frame, reply=bounce)
-                    # nothing passes it: until it is written, whatever comes waits behind it
-                    await session.nc.flush(WRITE_SECONDS)
-                except Exception as error:  # noqa: BLE001 - the connection is over, or the frame too long
-                    if session.lost.is_set() or session.nc.is_closed:
-                        session.lost.set()
-                        return
-                    self._warn(f"a message was dropped: {error!r}")
-                self._outgoing_bytes -= len(frame)
-                outgoing.popleft()
-            self._sent.set()
-            if not self._is_reading:
-                self._read_mail()
+            self.outgoing.publish(place, protocol.frame_of(head, body))
 
     def _bounce_head(self, session: Session) -> str:
         return f"otp.{self.settings.cluster}.b.{protocol.name_token(self.node.name)}.{session.epoch}"
@@ -480,8 +387,7 @@ class Gateway:
                 self._step(membership.Broken(node, epoch))
             else:
                 self.delivery.take(fields)
-        if self.context.dying and self._alarm is None:
-            self._mail()
+        self.mail.mind_the_dying()
 
     # -- to and from processes of this node ---------------------------------------------------------------------
 
@@ -520,7 +426,7 @@ class Gateway:
 
         What its servers die of meanwhile is nobody's news: those elsewhere lose the node, and hear that.
         """
-        falls = bool(self._pillars.poll(0))
+        falls = self.pillars.have_fallen()
         if falls and not self.over.is_set():
             self._end("killed")
         return falls
@@ -544,52 +450,10 @@ class Gateway:
         self.write_standing()
         return sorted(self.places)
 
-    def _read_mail(self) -> None:
-        if not self._is_reading:
-            self._is_reading = True
-            loop = asyncio.get_running_loop()
-            loop.add_reader(self.context.poller.fileno(), self._mail)
-            loop.add_reader(self.context.fd, self._mailbox)
-            self._mail()
-            self._mailbox()
-
-    def _mailbox(self) -> None:
-        """The common case: something to send, and nothing else has happened."""
-        context, session = self.context, self.session
-        if session is None:
-            context.read_mailbox()
-        else:
-            session.nc.cork()
-            try:
-                context.read_mailbox()
-            finally:
-                session.nc.uncork()
-        if context.inbox or context.dying or self._outgoing:
-            self._mail()
-
-    def _mail(self) -> None:
-        context = self.context
-        context.pump(0)
-        if context.inbox:
-            while (entry := context.next_message()) is not None:
-                self._handle(entry[1])
-        if context.doomed is not None:
-            self._end(context.doomed[0])
-        loop = asyncio.get_running_loop()
-        if self._outgoing_bytes > PENDING_BYTES and self.session is not None:
-            self._is_reading = False
-            loop.remove_reader(context.poller.fileno())
-            loop.remove_reader(context.fd)
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        due = context.poller.next_due()
-        if context.dying or due is not None:
-            pause = DYING_POLL_SECONDS if context.dying else max(0.0, (due or 0.0) - now())
-            self._alarm = loop.call_later(pause, self._mail)
-
     def _handle(self, envelope: wire.Envelope) -> None:
         match envelope:
+            case [wire.EXIT, reason]:
+                self._end(reason)
             case [wire.SEND, Exit(pid=pid, reason=reason)]:
                 if self.context.key_of(pid) == self.context.parent or reason == "shutdown":
                     self._end(reason)
@@ -600,9 +464,16 @@ class Gateway:
 
     def _end(self, reason: Any) -> None:
         self.ended = reason
-        for pidfd in self._pidfds:
-            asyncio.get_running_loop().remove_reader(pidfd)
+        self.pillars.forget()
         self.over.set()
+
+    async def _send(self, session: Session) -> None:
+        """Send what has to wait for the socket."""
+        try:
+            await self.outgoing.run()
+        finally:
+            if not self.over.is_set():
+                session.lost.set()
 
     def _spawn(self, work: Any) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)
@@ -616,67 +487,3 @@ class Gateway:
 
     def _warn(self, text: str) -> None:
         self.node.warn(f"cluster {self.settings.cluster}: {text}")
-
-
-def main(argv: list[str]) -> int:
-    """Be the process `argv[1]` of the node at `argv[0]`: see `gateway_start`."""
-    path, number, boot_fd, reaper_pid, reaper_start, parent = argv
-    os.set_inheritable(int(boot_fd), False)
-    reaper = kernel.OsProcess(int(reaper_pid), int(reaper_start))
-    if not kernel.die_with_parent(reaper):
-        return 1
-    kernel.raise_descriptor_limit()
-    directory = NodeDirectory(path)
-    name, incarnation, program = launcher.settle(directory, "otp:gateway")
-    node = NodeHandle(directory, name, incarnation)
-    boot = booting.Boot(node, int(boot_fd))
-    box = Box.open(directory.box(int(number)))
-    assert box is not None
-    box.label = "gateway"
-    context = GatewayContext(node, int(number), box, is_program=False, parent=int(parent))
-    context.set_trap_exit(True)
-    current.enter(node)
-    current.become(context)
-    booting.listen_to_signals(context, reaper)
-    _report_as(directory, f"<{number}@{name}>")
-    box.set_flag(boxes.READY, boxes.PLAIN)
-    status = 1
-    try:
-        reason = asyncio.run(_live(context, boot, _pillars_of(directory, program)))
-        status = booting.end(context, boot, reason)
-    except BaseException as error:  # noqa: BLE001 - whatever ends a process is its exit reason
-        booting.note_words(error)
-        status = booting.end(context, boot, booting.reason_of(error, context))
-    finally:
-        os._exit(status)
-
-
-async def _live(context: GatewayContext, boot: booting.Boot, pillars: list[kernel.OsProcess]) -> Any:
-    return await Gateway(context, boot, read_settings(context.directory), pillars).run()
-
-
-def _pillars_of(directory: NodeDirectory, program: int) -> list[kernel.OsProcess]:
-    """Give the OS processes with which the node ends: its program, its launcher, its guard."""
-    found = []
-    for process_id in (program, LAUNCHER_ID):
-        box = Box.open(directory.box(process_id))
-        if box is not None:
-            found.append(box.identity.os_process)
-            box.close()
-    guard = kernel.parent_of(found[-1].pid) if found else None
-    if guard is not None and (start := kernel.start_time(guard)) is not None:
-        found.append(kernel.OsProcess(guard, start))
-    return found
-
-
-def _report_as(directory: NodeDirectory, who: str) -> None:
-    import logging
-
-    root = logging.getLogger()
-    root.handlers[:] = [reports.ForwardHandler(directory, "gateway", who)]
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

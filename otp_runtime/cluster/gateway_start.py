@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from otp_runtime.process.boot import Boot
     from otp_runtime.process.context import Context
 
-MODULE = "otp_runtime.cluster.gateway"
+MODULE = "otp_runtime.cluster.gateway_process"
 ID = "gateway"
 STOP_SECONDS = 5.0
 

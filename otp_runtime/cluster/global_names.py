@@ -5,9 +5,10 @@
     stand_by    register, and wait for the record or its owner's node to go, and again
     release     delete the record that was written, no later one
 
-The record names node, incarnation and process; its revision is the *fencing token*: greater than any owner's before,
-and never given twice. A node is alive as long as its lease, and gives up its names a little before (`core.membership`):
-so two owners do not meet. Nothing is taken from a living node, but `re_register` moves a name on purpose.
+The record names node, incarnation and process; its revision, on the time at which the table was made, is the *fencing
+token*: greater than any owner's before, and never given twice. A node is alive as long as its lease, and gives up its
+names a little before (`core.membership`): so two owners do not meet. Nothing is taken from a living node, but
+`re_register` moves a name on purpose.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ class GlobalNames:
     def __init__(self, gateway: Gateway) -> None:
         """Hold them for `gateway`."""
         self.gateway = gateway
+        self._base = 0
         self._held: dict[str, tuple[int, int]] = {}
+        """What this node's processes have: the process, and the revision of its record."""
         self._known: dict[str, Entry] = {}
         self._changed: dict[str, asyncio.Event] = {}
 
@@ -79,6 +82,10 @@ class GlobalNames:
 
         Raises `NoNode` when the table does not answer, `NoProcess` when the process is dead.
         """
+        outcome = await self._register(name, process_id, how)
+        return outcome if isinstance(outcome, Pid) else outcome + self._base
+
+    async def _register(self, name: str, process_id: int, how: str) -> int | Pid:
         deadline = now() + CLAIM_SECONDS
         while True:
             trouble: Any = "this node takes no part in it now"
@@ -110,6 +117,7 @@ class GlobalNames:
             if how == CLAIMED and owner is not None and await self._is_alive(session, name, owner):
                 return Pid(owner.node, owner.id, owner.incarnation)
             token = await session.put(key, value, found.revision or 0)
+        self._base = session.base
         self._held[name] = (process_id, token)
         self._know(name, Entry(gateway.node.name, gateway.node.incarnation, process_id, token))
         gateway.write_standing()
@@ -176,7 +184,7 @@ class GlobalNames:
     def token(self, name: str, process_id: int) -> int | None:
         """Give the token with which a process of this node holds a name."""
         held = self._held.get(name)
-        return held[1] if held is not None and held[0] == process_id else None
+        return held[1] + self._base if held is not None and held[0] == process_id else None
 
     def names(self) -> list[str]:
         """Give the names that somebody has."""
@@ -184,8 +192,9 @@ class GlobalNames:
 
     # -- what happens -------------------------------------------------------------------------------------------
 
-    def joining(self) -> None:
+    def joining(self, session: Session) -> None:
         """A session begins: all that is there will be told anew."""
+        self._base = session.base
         self._known.clear()
 
     async def rejoined(self) -> None:

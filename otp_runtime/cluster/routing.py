@@ -116,7 +116,7 @@ class Routing:
 def gateway(context: Context, found: standing.Standing) -> Peer | None:
     """Give the gateway of this node; None when it is not there now."""
     relay = context.peer(found.gateway)
-    if relay is None or relay.id in context.dying:
+    if relay is None or relay.id in context.dying or relay.has_ended():
         return None
     if _watched.get(context) != relay.id:
         _watched[context] = relay.id

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import math
 import ssl
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgpack
@@ -57,6 +58,9 @@ class Session:
         self.epoch = 0
         self.revision = 0
         self.joined_at = 0.0
+        self.base = 0
+        """When the table was made, in milliseconds: what is added to a revision, so that tokens of a later table are
+        greater. Nobody writes a thousand records a second for long."""
         self.ttl = math.ceil(settings.lease)
         self.nc = FastClient()
         self.js: Any = None
@@ -140,14 +144,15 @@ class Session:
         raise Unreachable("the table of the cluster cannot be made")
 
     async def _check_cluster(self) -> None:
-        ours = [protocol.VERSION, self.settings.cluster]
+        made_at = int(time.time() * 1000)
         try:
-            await self.kv.create("cluster", msgpack.packb(ours))
+            await self.kv.create("cluster", msgpack.packb([protocol.VERSION, self.settings.cluster, made_at]))
+            self.base = made_at
             return
         except KeyWrongLastSequenceError:
             entry = await self.kv.get("cluster")
         try:
-            version, cluster = msgpack.unpackb(entry.value or b"")
+            version, cluster, self.base = msgpack.unpackb(entry.value or b"")
         except ValueError as error:
             raise Refusal(f"the table {BUCKET} of this account is no cluster's") from error
         if cluster != self.settings.cluster:

@@ -166,7 +166,8 @@ def take_name(context: Context, boot: Boot, name: Any) -> tuple[Any] | None:
     try:
         names.register_any(context, name)
     except (AlreadyRegistered, NoNode) as error:
-        if isinstance(name, Global) and context.box.identity.reaper != LAUNCHER_ID:
+        is_supervised = context.box.identity.reaper != LAUNCHER_ID
+        if isinstance(name, Global) and is_supervised and route.filled(context) is not None:
             return _stand_by(context, boot, name)
         if isinstance(error, NoNode):
             reason = reason_of(error, context)

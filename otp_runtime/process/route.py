@@ -14,7 +14,7 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
-from otp_runtime.errors import NoProcess
+from otp_runtime.errors import NoNode, NoProcess
 from otp_runtime.terms.pid import Pid, Remote
 
 if TYPE_CHECKING:
@@ -112,8 +112,11 @@ def resolve(context: Any, reference: Any) -> Pid | None:
 
 
 def register(context: Any, reference: Any, pid: Pid) -> None:
-    """Give a process a global name."""
-    _needed(context, reference).register(context, reference, pid)
+    """Give a process a global name; raises `AlreadyRegistered`, `NoNode`."""
+    route = filled(context)
+    if route is None:
+        raise NoNode(context.node.name, f"{reference!r} needs a cluster: Node.start(name, cluster=...)")
+    route.register(context, reference, pid)
 
 
 def stand_by(context: Any, reference: Any) -> bool:

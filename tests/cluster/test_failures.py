@@ -25,8 +25,10 @@ from tests.cluster.servers import Hoard, Trapping, eventually, full, gateway, ki
 
 
 @pytest.fixture
-def watching(here):
-    """Hear of nodes for the time of a test."""
+def watching(request, here):
+    """Hear of nodes for the time of a test, which begins when the other node is there."""
+    if "there" in request.fixturenames:
+        assert eventually(lambda: full("b") in Node.list())
     Node.monitor_nodes(True)
     yield
     Node.monitor_nodes(False)
@@ -146,7 +148,7 @@ class TestGatewayKilled:
         """The name and its token are the owner's: only the gateway died."""
         owner = Hoard.start(name=Global("kept"))
         kill_gateway()
-        eventually(Node.list)
+        eventually(lambda: full("b") in Node.list())
 
         assert eventually(lambda: there.call(whereis, "kept")) == owner
         process.exit(owner, "kill")

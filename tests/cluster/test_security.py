@@ -173,8 +173,8 @@ class TestRefused:
 
     def test_wrong_version(self, here):
         """Of the protocol."""
-        ours = [protocol.VERSION, "otp"]
-        _record(here, [protocol.VERSION + 1, "otp"])
+        ours = [protocol.VERSION, "otp", 1]
+        _record(here, [protocol.VERSION + 1, "otp", 1])
         try:
             with pytest.raises(NoNode, match="speaks protocol 2, and this node 1"):
                 _start(here)

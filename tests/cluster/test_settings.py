@@ -5,9 +5,21 @@ import sys
 
 import pytest
 
-from otp_runtime import Node, NoNode
+from otp_runtime import (
+    Agent,
+    GenServer,
+    Global,
+    InitFailed,
+    Node,
+    NoNode,
+    NoProcess,
+    Remote,
+    ServerDown,
+    Supervisor,
+    process,
+)
 from otp_runtime.cluster.settings import Settings, check
-from otp_runtime.testing.nodes import private_directory
+from otp_runtime.testing.nodes import private_directory, private_node
 
 
 class TestCheck:
@@ -79,3 +91,33 @@ class TestCheck:
         monkeypatch.setattr("otp_runtime.cluster.engine.server_binary", lambda: None)
         with private_directory(), pytest.raises(NoNode, match=r"otp-runtime\[cluster\]"):
             Node.start("a", cluster="embedded")
+
+
+class TestAlone:
+    """A node that joined no cluster."""
+
+    def test_global_names(self):
+        """Say that they need one: asked for, called, started under."""
+        with private_node():
+            with pytest.raises(NoNode, match="is in no cluster"):
+                Global.register("x", process.self())
+            with pytest.raises(NoProcess, match="is in no cluster"):
+                GenServer.call(Global("x"), 1)
+            with pytest.raises(InitFailed, match="needs a cluster"):
+                Agent.start(dict, name=Global("x"))
+            with pytest.raises(InitFailed, match="needs a cluster"):
+                Supervisor.start_link([Agent.child_spec(dict, name=Global("x"))], strategy="one_for_one")
+
+    def test_nodes(self):
+        """Nobody is there."""
+        with private_node() as node:
+            assert (Node.list(), Node.ping(node.name), Node.ping("x@y"), Node.connect("x@y")) == (
+                [],
+                "pong",
+                "pang",
+                False,
+            )
+            with pytest.raises(ServerDown, match="noconnection"):
+                GenServer.call(Remote("x", "y@z"), 1)
+            with pytest.raises(NoNode, match="is in no cluster"):
+                Node.monitor_nodes(True)
