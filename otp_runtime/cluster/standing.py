@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Standing:
     """The id of the gateway, its `epoch` (0: takes no part now), the nodes that are there with epoch and incarnation.
 
-    `followers` are the processes that want to hear of nodes; `held` the global names of this node's processes, each with
-    its process and revision.
+    `followers` are the processes that want to hear of nodes; `held` the global names of this node's processes, each
+    with its process and revision.
     """
 
     gateway: int
