@@ -62,7 +62,7 @@ class RemotePeer(Peer):
         self.policy = self.limit = 0
         self.outbox = collections.deque()
         self.aborting = True  # nothing is ever written to it: see `relay`
-        self.is_reachable = False
+        self.is_reachable = self.missed = False
         self.linked = False
         self.monitors = {}
         self.waiters = []
