@@ -18,7 +18,6 @@ from msgpack import Packer
 
 from otp_runtime import GenServer, Registry, ServerDown, Supervisor, upgrade
 from otp_runtime.supervision.upgrade import recycle
-from scripts.bench.cluster import Nodes
 from scripts.bench.floor import REQUEST, Forks, OneWay, PingPong
 from scripts.bench.server import Echo, Kept, kept_state
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otp_runtime import Pid
+    from scripts.bench.cluster import Nodes
 
 TUPLE = tuple(REQUEST)
 NAME = "bench_echo"
@@ -75,6 +75,9 @@ class Rig:
 
     @functools.cached_property
     def nodes(self) -> Nodes:
+        # an event loop, and a pickler, which the other measures are to do without
+        from scripts.bench.cluster import Nodes
+
         return self._stack.enter_context(contextlib.closing(Nodes()))
 
     @functools.cached_property
