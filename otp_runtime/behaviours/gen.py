@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from otp_runtime.core import messages as wire
 from otp_runtime.errors import CallError, CallingSelf, CallTimeout, NoProcess, ServerDown
 from otp_runtime.host import pipe, poller
-from otp_runtime.process import across, bridge, names, returning
+from otp_runtime.process import across, bridge, names, returning, route
 from otp_runtime.process import client as clients
 from otp_runtime.process import primitives as process
 from otp_runtime.process.client import Client
@@ -69,13 +69,14 @@ def reply(client: Client[Any], value: Any) -> None:
 
 def send_own_reply(context: Context, client: Client[Any], how: int, value: Any) -> None:
     """Send an answer that a callback gives itself: where a state is kept, it waits for that of the callback."""
-    if context.keeper is None or client.pid.id == context.id:
-        send_reply(context, client.pid.id, client.serial, how, value)
+    key = context.key_of(client.pid)
+    if context.keeper is None or key == context.id:
+        send_reply(context, key, client.serial, how, value)
     else:
-        context.keeper.hold(client.pid.id, context.codec.encode([wire.REPLY, client.serial, how, value]))
+        context.keeper.hold(key, context.codec.encode([wire.REPLY, client.serial, how, value]))
 
 
-def send_reply(context: Context, caller: int, serial: int, how: int, value: Any) -> None:
+def send_reply(context: Context, caller: Any, serial: int, how: int, value: Any) -> None:
     """Send the answer to a request; to a caller that is dead or has given up it is nothing."""
     payload = context.codec.encode([wire.REPLY, serial, how, value])
     if caller == context.id:
@@ -96,7 +97,8 @@ def whereis(server: Any) -> Pid | None:
     if isinstance(server, str):
         return names.holder_of(context, server)
     try:
-        return names.find(context, server, None, wait=False).pid
+        peer = names.find(context, server, None, wait=False)
+        return peer.pid if peer.relay is None else route.whereis(context, server)
     except NoProcess:
         return None
 
@@ -314,7 +316,7 @@ def _value(slot: Slot, server: Any, request: Any, started: float, done: Any = No
     if done is not None:
         done()
     if slot.failure is not None:
-        if slot.failure[0] == "noproc" and slot.peer is None:
+        if slot.failure[0] == "noproc" and (slot.peer is None or slot.peer.relay is not None):
             raise NoProcess(server, request, elapsed)
         raise ServerDown(slot.failure[0], server, request, elapsed)
     if slot.how == wire.RAISE:

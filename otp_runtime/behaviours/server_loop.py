@@ -91,6 +91,7 @@ class ServerLoop:
         self.options = options
         self.cls = type(server)
         """The user's class; `server` may be an object of the library's that runs it."""
+        context.served_by = self.cls
         self.arg: Any = None
         self.state: Any = None
         self.timeout: float | None = None
@@ -314,7 +315,7 @@ class ServerLoop:
         return None
 
     def _is_parents_exit(self, message: Any) -> bool:
-        return type(message) is Exit and message.pid.id == self.context.parent
+        return type(message) is Exit and self.context.key_of(message.pid) == self.context.parent
 
     def _system(self, envelope: wire.Envelope) -> None:
         self.message = envelope
@@ -406,12 +407,14 @@ class ServerLoop:
     def _reply(self, envelope: wire.Envelope, how: int, value: Any) -> None:
         try:
             send_reply(self.context, envelope[1], envelope[2], how, value)
-        except CodecError:
+        except CodecError as error:
+            fault = error
             try:
                 self.context.codec.encode(value, "reply")
-            except CodecError as error:
-                self.context.node.warn(f"{self._who()}: a reply cannot be sent: {error}")
-                send_reply(self.context, envelope[1], envelope[2], wire.RAISE, error)
+            except CodecError as named:
+                fault = named
+            self.context.node.warn(f"{self._who()}: a reply cannot be sent: {fault}")
+            send_reply(self.context, envelope[1], envelope[2], wire.RAISE, fault)
 
     def _stop(self, result: Stop[Any], envelope: wire.Envelope) -> None:
         if result.state is not MISSING:

@@ -76,6 +76,8 @@ def _add_running(commands: _Commands) -> None:
     run.add_argument("--config", metavar="FILE", help="settings of applications (TOML); default: OTP_CONFIG")
     run.add_argument("--name", metavar="N", help="the node's name; default: OTP_NODE, else unnamed")
 
+    run.add_argument("--cluster", metavar="WHERE", help="join a cluster: embedded[:NAME] or nats://host:port[/NAME]")
+    run.add_argument("--lease", metavar="S", type=float, default=5.0, help="seconds until a silent node is lost")
     run.add_argument(
         "--reload", action="store_true", help="upgrade the tree when a .py file below this directory changes"
     )

@@ -75,7 +75,7 @@ def perform(options: argparse.Namespace) -> int:
     _configure_logging()
     try:
         signals.listen()
-        _start_node(options.name)
+        _start_node(options)
         roots = _start(options.app, options.config)
         _say(_up_line(options.app))
         if reloader is not None:
@@ -103,9 +103,12 @@ def _configure_logging() -> None:
 # -- starting ----------------------------------------------------------------------------------------------------------
 
 
-def _start_node(name: str | None) -> None:
+def _start_node(options: argparse.Namespace) -> None:
     try:
-        Node.start(name)
+        if options.cluster is None:
+            Node.start(options.name)
+        else:
+            Node.start(options.name, cluster=options.cluster, lease=options.lease)
     except (NoNode, AlreadyStarted, ValueError) as error:
         raise CommandError(str(error)) from error
 

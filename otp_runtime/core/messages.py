@@ -14,6 +14,13 @@ count; with its id they are the reference that correlates a reply with its reque
     DOOM   victim, reason                "I sent this exit to your child"    lane of the OS parent
     TIMER  sender, serial, (due, interval), payload   arm a timer here       mailbox
     CANCEL sender, serial                cancel it                           mailbox
+
+Three more, where the node is in a cluster. What travels to another node is one of the first eight, as it is written
+down here; the ids in it are those of the node that sent it.
+
+    FOREIGN node, incarnation, envelope  one of them, still encoded, that came from that life of that node
+    TIDINGS what, details                the gateway tells: a process or a node over there is gone, is there
+    OUT     sender, node, epoch, frame, watched   to the gateway: a frame for another node; whom it watches, or nil
 """
 
 from __future__ import annotations
@@ -33,8 +40,11 @@ UNLINK: Final = 7
 DOOM: Final = 8
 TIMER: Final = 9
 CANCEL: Final = 10
+FOREIGN: Final = 11
+TIDINGS: Final = 12
+OUT: Final = 13
 
-LENGTHS: Final = (2, 2, 4, 4, 4, 3, 2, 2, 3, 5, 3)
+LENGTHS: Final = (2, 2, 4, 4, 4, 3, 2, 2, 3, 5, 3, 4, 3, 6)
 """How many fields an envelope of each kind has, the kind itself included."""
 
 VALUE: Final = 0

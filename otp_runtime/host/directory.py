@@ -12,6 +12,7 @@
     fates                who is dead: a word for each process id that was ever given
     tables/<name>/       what a registry's processes share: see `host.tables`
     apps/<name>          the settings of an application
+    cluster              what the node's gateway tells its processes: see `cluster.standing`; 0600
     tails/<reader>       FIFOs of those who read reports along
     state/<root>/…       kept states, each in the place of a child under its supervisors (host/snapshot_file.py),
                          and what is in durable mailboxes (host/mail_file.py)
@@ -213,6 +214,11 @@ class NodeDirectory:
     def segment(self, receiver: int, sender: int, number: int) -> str:
         """Give the path of a large term under way."""
         return f"{self._root}/seg/{receiver}.{sender}.{number}"
+
+    @property
+    def cluster(self) -> str:
+        """Give the path of what processes know of the cluster; there when the node has joined one."""
+        return f"{self._root}/cluster"
 
     @property
     def tails(self) -> str:

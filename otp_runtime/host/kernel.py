@@ -173,6 +173,13 @@ def send_signal(pidfd: int, signum: int) -> bool:
     return True
 
 
+def parent_of(pid: int) -> int | None:
+    """Give the number of the OS process whose child `pid` is now; None when it is gone."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+    return None
+
+
 def children_of(pid: int) -> list[int]:
     """Give the OS pids of the children of a single-threaded process, zombies included."""
     try:

@@ -4,6 +4,7 @@ The program that imports the library takes part as a process too, each of its th
 as nothing supervises it, it traps exits.
 """
 
+from otp_runtime.process import global_services as _global_services
 from otp_runtime.process import pid_services as _pid_services
 from otp_runtime.process.primitives import (
     ProcessInfo,
@@ -34,7 +35,7 @@ from otp_runtime.process.primitives import (
     whereis,
 )
 
-_ = _pid_services  # from now on a Pid can be waited for, and stopped by a with block
+_ = _pid_services, _global_services  # what a Pid and `Global` can do, from now on
 
 __all__ = [
     "ProcessInfo",

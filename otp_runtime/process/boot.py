@@ -30,12 +30,14 @@ from _signal import signal as set_handler
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from otp_runtime.core import messages as wire
-from otp_runtime.errors import AlreadyRegistered, CallError, CodecError, ExitWith, TaskExited
+from otp_runtime.errors import AlreadyRegistered, CallError, CodecError, ExitWith, NoNode, TaskExited
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel
 from otp_runtime.host.open_files import open_files
-from otp_runtime.process import current, links, names, places, reports, stderr
+from otp_runtime.process import current, links, names, places, reports, route, stderr
 from otp_runtime.process.context import Context, ExitSignal
+from otp_runtime.process.handle import LAUNCHER_ID
+from otp_runtime.terms.pid import Global
 from otp_runtime.terms.reason import Exited, crash_of, cut_middle, is_abnormal
 
 if TYPE_CHECKING:
@@ -135,6 +137,10 @@ class Boot:
         self._node = node
         self._fd = fd
 
+    def fileno(self) -> int:
+        """Give the descriptor of the pipe, -1 when all has been said."""
+        return self._fd
+
     def limit(self, seconds: float) -> None:
         """Ask to be killed when `init` takes longer."""
         self.send(["limit", seconds])
@@ -170,7 +176,14 @@ def take_name(context: Context, boot: Boot, name: Any) -> tuple[Any] | None:
     reason: Any
     try:
         names.register_any(context, name)
-    except AlreadyRegistered as error:
+    except (AlreadyRegistered, NoNode) as error:
+        is_supervised = context.box.identity.reaper != LAUNCHER_ID
+        if isinstance(name, Global) and is_supervised and route.filled(context) is not None:
+            return _stand_by(context, boot, name)
+        if isinstance(error, NoNode):
+            reason = reason_of(error, context)
+            boot.say("error", reason)
+            return (reason,)
         reason = "normal"
         boot.say("error", ("already_started", error.pid))
     except Exception as error:  # noqa: BLE001 - a registry that is not there, or one of the user's that raises
@@ -180,6 +193,22 @@ def take_name(context: Context, boot: Boot, name: Any) -> tuple[Any] | None:
     else:
         return None
     return (reason,)
+
+
+def _stand_by(context: Context, boot: Boot, name: Global) -> tuple[Any] | None:
+    """Wait for a global name that another has: a supervised process has started with that, and `init` comes later.
+
+    So a tree with the same server can run on several nodes. Whoever gets the name goes on; what it was sent meanwhile
+    is in its mailbox.
+    """
+    boot.say("ok")
+    try:
+        return None if route.stand_by(context, name) else ("shutdown",)
+    except ExitSignal as signal_:
+        return (signal_.reason,)
+    except Exception as error:  # noqa: BLE001 - it ends the process
+        note_words(error)
+        return (reason_of(error, context),)
 
 
 # -- birth -------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic
 
 from otp_runtime.core import messages as wire
-from otp_runtime.errors import CallingSelf, CallTimeout, CodecError, MailboxFull, NoNode, ServerDown
+from otp_runtime.errors import CallingSelf, CallTimeout, CodecError, MailboxFull, NoNode, NoProcess, ServerDown
 from otp_runtime.host import box as boxes
 from otp_runtime.host import pipe, poller
 from otp_runtime.process import names
@@ -152,6 +152,8 @@ def _failed(slot: Slot, server: Any, message: Any, started: float) -> Any:
     if not slot.done:
         raise CallTimeout(server, message, elapsed, detail=why_silent(slot.peer))
     if slot.failure is not None:
+        if slot.failure[0] == "noproc" and slot.peer is not None and slot.peer.relay is not None:
+            raise NoProcess(server, message, elapsed)
         raise ServerDown(slot.failure[0], server, message, elapsed)
     raise slot.value
 

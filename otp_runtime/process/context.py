@@ -28,7 +28,7 @@ from otp_runtime.errors import CodecError, OtpError
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, pipe, poller
 from otp_runtime.host.fates import DEAD
-from otp_runtime.process import links
+from otp_runtime.process import links, route
 from otp_runtime.process.peers import VERDICT_SECONDS, Peer, await_verdict, frames_for
 from otp_runtime.process.sending import DYING_POLL_SECONDS, Sending
 from otp_runtime.terms.events import Down, Exit
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from otp_runtime.host.box import Box
     from otp_runtime.process.handle import NodeHandle
 
+
+NEWS = frozenset((wire.FOREIGN, wire.TIDINGS))
+"""What the gateway of a node in a cluster sends."""
 
 LONE = frozenset((wire.CALL_HEAD, wire.CAST_HEAD))
 """What goes straight to the loop of a server that has nothing else to do."""
@@ -125,6 +128,8 @@ class Context(Sending):
         self.place: tuple[str, ...] = ()
         self.keeper: Any = None
         self.mail: Any = None
+        self.served_by: type | None = None
+        """The class whose callbacks this process runs, None in a program and in a supervisor."""
         self.interrupts = False
         self.spinner = poller.Spinner()
         self._reading_lane = False
@@ -217,7 +222,9 @@ class Context(Sending):
             self.unframer.garbage += 1
             return
         kind = envelope[0]
-        if kind == wire.REPLY:
+        if kind <= wire.CALL:
+            self.put(payload, envelope)
+        elif kind == wire.REPLY:
             slot = self.pending.get(envelope[1])
             if slot is not None:
                 slot.deliver(envelope[2], envelope[3])
@@ -230,11 +237,13 @@ class Context(Sending):
             if timer is not None:
                 timer.cancel()
         elif kind == wire.SYSTEM and self.box.flag(boxes.READY) == boxes.PLAIN:
-            self._refuse_system(envelope)
+            self.refuse_system(envelope)
+        elif kind in NEWS:
+            route.arrived(self, envelope)
         else:
             self.put(payload, envelope)
 
-    def _refuse_system(self, envelope: wire.Envelope) -> None:
+    def refuse_system(self, envelope: wire.Envelope) -> None:
         """A plain process answers no system messages: say so, and let nobody wait."""
         peer = self.peer(envelope[1])
         if peer is not None:
@@ -406,13 +415,15 @@ class Context(Sending):
                     self.on_doom(victim, reason)
             case [wire.SYSTEM, _caller, _serial, _request]:
                 if self.box.flag(boxes.READY) == boxes.PLAIN:
-                    self._refuse_system(envelope)
+                    self.refuse_system(envelope)
                 else:
-                    self._put_in_front(envelope)
+                    self.put_in_front(envelope)
+            case [wire.FOREIGN, *_]:
+                route.arrived(self, envelope, over_lane=True)
             case _:
                 pass
 
-    def _put_in_front(self, envelope: wire.Envelope) -> None:
+    def put_in_front(self, envelope: wire.Envelope) -> None:
         """Put a system message before all that waits, but behind those that came over the lane before it."""
         at = 0
         while at < len(self.inbox) and self.inbox[at][0] == b"" and self.inbox[at][1][0] == wire.SYSTEM:
@@ -421,8 +432,8 @@ class Context(Sending):
 
     # -- exit signals ---------------------------------------------------------------------------------------
 
-    def arrive_exit(self, sender: int, reason: Any, *, by_link: bool) -> None:
-        """Let an exit signal act on this process: die, deliver or ignore (core.signals decides)."""
+    def arrive_exit(self, sender: Any, reason: Any, *, by_link: bool) -> None:
+        """Let an exit signal of `sender`, an id or a pid elsewhere, act on this process (core.signals decides)."""
         decision = on_exit_signal(
             self.trap_exit, reason, from_self=sender == self.id, kind="link" if by_link else "exit"
         )
@@ -449,6 +460,9 @@ class Context(Sending):
         A trapped one keeps mailbox order. An untrapped one goes over the control lane, where it interrupts, and
         the victim's OS parent is told, so that it cannot be swallowed.
         """
+        if peer.relay is not None:
+            self.post(peer, self.codec.encode([wire.EXIT, sender or self.node.program or self.id, reason], "reason"))
+            return
         if reason == "kill":
             peer.box.set_flag(boxes.KILL_REQUESTED)
             peer.send_signal(signal.SIGKILL)
@@ -481,8 +495,10 @@ class Context(Sending):
         else:
             links.hold(self, peer)
 
-    def epitaph(self, process_id: int) -> Any:
+    def epitaph(self, process_id: Any) -> Any:
         """Give the reason of a process that died before it could be watched; "noproc" when nothing is known."""
+        if type(process_id) is not int:
+            return route.why_not(self, process_id)
         box = boxes.Box.open(self.directory.box(process_id))
         if box is None:
             return "noproc"
@@ -507,7 +523,7 @@ class Context(Sending):
                 # all that was sent before the death: exit signals and unlinks too
                 self.drain()
                 self.read_lane()
-                self._conclude(peer, reason[0])
+                self.conclude(peer, reason[0])
 
     def fate_of(self, peer: Peer) -> Any:
         """Give the reason of a peer that has ended, waiting for its verdict; nobody here is told."""
@@ -541,7 +557,7 @@ class Context(Sending):
             return "killed" if peer.box.flag(boxes.KILL_REQUESTED) else "noproc"
         return reason_of_status(status, killed=bool(peer.box.flag(boxes.KILL_REQUESTED)))
 
-    def _conclude(self, peer: Peer, reason: Any) -> None:
+    def conclude(self, peer: Peer, reason: Any) -> None:
         """Tell everybody here who wanted to know that `peer` died of `reason`."""
         self.unframer.forget(peer.id)
         linked, monitors, waiters = peer.linked, dict(peer.monitors), list(peer.waiters)

@@ -82,7 +82,7 @@ def take_up(context: Context, data: dict[str, Any]) -> list[int]:
             dead.add(process_id)
         else:
             peer.monitors[ref] = server
-    return sorted(dead)
+    return sorted(dead, key=repr)
 
 
 def conclude(context: Context, data: dict[str, Any], dead: list[int]) -> None:

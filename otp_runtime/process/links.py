@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def hold(context: Context, peer: Peer) -> None:
     """Hold this process's end of a link."""
     peer.linked = True
-    if context.is_program or peer.id == context.box.identity.reaper:
+    if context.is_program or peer.relay is not None or peer.id == context.box.identity.reaper:
         return
     with contextlib.suppress(OSError):
         lane = peer.open_lane(context.directory)
@@ -57,7 +57,9 @@ def heed(context: Context, *, may_read: bool = False) -> None:
     if context.trap_exit:
         return
     for peer in list(context.peers.values()):
-        if peer.linked and peer.id != context.box.identity.reaper and _has_no_reader(peer) and _ends(peer):
+        if peer.relay is not None or not peer.linked or peer.id == context.box.identity.reaper:
+            continue
+        if _has_no_reader(peer) and _ends(peer):
             reason = context.fate_of(peer)
             if may_read:
                 context.read_lane()

@@ -117,7 +117,7 @@ def register_any(context: Context, name: Any) -> None:
     elif isinstance(name, Via):
         name.registry.register_name(name.key, context.pid)
     elif isinstance(name, Global):
-        route.register(name, context.pid)
+        route.register(context, name, context.pid)
     else:
         msg = f"{name!r} is no name; allowed are a str, Global(name) and Via(registry, key)"
         raise TypeError(msg)
@@ -187,7 +187,9 @@ def find(context: Context, server: Any, deadline: float | None, request: Any = N
     if type(server) is not str:
         if isinstance(server, Via):
             return _find_via(context, server, deadline, request, wait=wait)
-        return find(context, _resolve_reference(server, request), deadline, request, wait=wait)
+        if isinstance(server, Remote) and server.node != context.node.name:
+            return _find_remote(context, server, request)
+        return find(context, _resolve_reference(context, server, request), deadline, request, wait=wait)
     path = _path(context.directory, server)
     pause = WAIT_SECONDS
     while True:
@@ -203,6 +205,13 @@ def find(context: Context, server: Any, deadline: float | None, request: Any = N
             raise _nobody(context, server, request)
         _await_change(context, server, parse_owner(target), deadline, request, pause)
         pause = min(pause * WAIT_GROWTH, WAIT_SECONDS_MAX)
+
+
+def _find_remote(context: Context, server: Remote, request: Any) -> Peer:
+    peer = context.peer(server)
+    if peer is None:
+        raise _nobody(context, server, request)
+    return peer
 
 
 def _find_via(context: Context, server: Via, deadline: float | None, request: Any, *, wait: bool) -> Peer:
@@ -242,16 +251,18 @@ def whereis_via(server: Via, tells: Any = None) -> Any:
 def _find_pid(context: Context, pid: Pid) -> Peer | None:
     node = context.node
     if pid.incarnation != node.incarnation or pid.node != node.name:
-        return route.find(context, pid)
+        return context.peer(pid)
     peer = context.peers.get(pid.id)
     return peer if peer is not None else context.peer(pid.id)
 
 
-def _resolve_reference(server: Any, request: Any) -> Pid | str:
+def _resolve_reference(context: Context, server: Any, request: Any) -> Pid | str:
     if isinstance(server, str):
         return str(server)
-    if isinstance(server, Global | Remote):
-        found = route.resolve(server)
+    if isinstance(server, Remote):
+        return str(server.name)
+    if isinstance(server, Global):
+        found = route.resolve(context, server)
     else:
         raise no_reference(server)
     if found is None:
@@ -293,6 +304,8 @@ def _nobody(context: Context, server: Any, request: Any) -> Exception:
 
     if context.node.gone or not os.path.exists(context.directory.log):
         return ServerDown("noconnection", server, request)
+    if route.is_elsewhere(context, server) and route.why_not(context, server) == "noconnection":
+        return ServerDown("noconnection", server, request, detail=f"this node is not connected to {server.node}")
     return NoProcess(server, request, detail=death.giving_up_note(context.directory, server))
 
 

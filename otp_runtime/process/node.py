@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import os
 import select
 import signal
@@ -14,7 +15,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from otp_runtime.core import messages as wire
 from otp_runtime.core.names import check_name, file_name_of, name_of
@@ -27,10 +28,16 @@ from otp_runtime.process.context import Slot
 from otp_runtime.process.handle import LAUNCHER_ID, NodeHandle
 from otp_runtime.terms.codec import Codec
 
+if TYPE_CHECKING:
+    import builtins
+
 READY_SECONDS = 20.0
 STOP_SECONDS = 2.5
 LAUNCHER_ENTRY = "otp_runtime.process.launcher:main"
 SUPERVISOR_ENTRY = "otp_runtime.supervision.loop:serve"
+CLUSTER_ROOM = "otp_runtime.cluster.joining"
+CLUSTER_CHECKS = "otp_runtime.cluster.settings"
+DEFAULT_LEASE = 5.0
 
 
 class _Membership:
@@ -43,6 +50,8 @@ class _Membership:
         self.thread: threading.Thread | None = None
         self.wake: tuple[int, int] = (-1, -1)
         self.log_fd = -1
+        self.engine: str | None = None
+        """The cluster whose embedded engine this node keeps alive."""
 
 
 _membership: _Membership | None = None
@@ -376,6 +385,8 @@ def leave() -> None:
                 ask_launcher(["leave", handle.program], None)
         _membership = None
         _end_membership(membership)
+        if membership.engine is not None:
+            _cluster().part(handle.directory.path.parent, handle.name, membership.engine)
         handle.gone = True
         current.enter(None)
         current.close_all()
@@ -423,8 +434,17 @@ current.join_with(ensure_node)
 current.on_users_fork(_forget_after_fork)
 
 
+def _cluster() -> Any:
+    """Give the room of the cluster, which is above this floor and imported only where it was asked for."""
+    return importlib.import_module(CLUSTER_ROOM)
+
+
+def _is_clustered() -> bool:
+    return os.path.exists(current.current().directory.cluster)
+
+
 class Node:
-    """This program's node.
+    """This program's node, and the others of its cluster.
 
     >>> Node.self()  # doctest: +SKIP
     'shop@host'
@@ -433,21 +453,42 @@ class Node:
     _entered: ClassVar[bool] = False
 
     @classmethod
-    def start(cls, name: str | None = None, *, cluster: str | None = None, **options: Any) -> _Started:
+    def start(
+        cls,
+        name: str | None = None,
+        *,
+        cluster: str | None = None,
+        lease: float = DEFAULT_LEASE,
+        tls: dict[str, str] | None = None,
+        credentials: tuple[str, str] | str | None = None,
+    ) -> _Started:
         """Start a node named `name` (`name@hostname`; without one it is unnamed) for this program.
 
-        A `with` block on the result stops it. Raises `AlreadyStarted` when this program has a node, `NoNode` when
-        one of that name runs already or the runtime directory cannot be used.
+        `cluster`: None, alone. "embedded" or "embedded:NAME", with the other nodes of this user on this machine: the
+        first of them starts the engine, on loopback. "nats://host:port[/NAME]" (several, with commas), an engine that
+        is there: nats-server >= 2.11 with JetStream, one account per cluster. All need the extra `cluster`.
+        `lease`: seconds (>= 1, default 5) after which a node that is not heard is lost, by itself and by the others.
+        `credentials`: (user, password), or the path of a NATS credentials file. `tls`: paths `ca`, `cert`, `key`.
+
+        A `with` block on the result stops it. Raises `AlreadyStarted` when this program has a node; `NoNode` when one
+        of that name runs already, the runtime directory cannot be used, the extra is missing, or the cluster refuses
+        this node: then nothing is left running. TypeError and ValueError say which argument is wrong.
         """
-        if cluster is not None or options:
-            msg = "clusters need the extra: pip install 'otp-runtime[cluster]'"
-            raise NoNode(name, msg)
+        settings = None
+        if cluster is not None:
+            settings = _check_cluster(name, cluster, lease, tls, credentials)
+        elif tls is not None or credentials is not None:
+            msg = "tls and credentials are for a cluster: Node.start(name, cluster='nats://host:port')"
+            raise ValueError(msg)
         with _lock:
             if _membership is not None and not _membership.handle.gone:
                 raise AlreadyStarted(_membership.handle.name)
             if _membership is not None:
                 leave()
-            return _Started(_start(name or os.environ.get("OTP_NODE")))
+            handle = _start(name or os.environ.get("OTP_NODE"))
+            if settings is not None:
+                _join_cluster(handle, settings)
+            return _Started(handle)
 
     @classmethod
     def stop(cls) -> None:
@@ -461,8 +502,54 @@ class Node:
 
     @classmethod
     def list(cls) -> list[str]:
-        """Give the other nodes that are connected: none without a cluster."""
-        return []
+        """Give the other nodes that are connected, sorted: none without a cluster. OTP: nodes/0."""
+        found: list[str] = _cluster().nodes() if _is_clustered() else []
+        return found
+
+    @classmethod
+    def nodes(cls) -> builtins.list[str]:
+        """As `list`."""
+        return cls.list()
+
+    @classmethod
+    def connect(cls, node: str) -> bool:
+        """Say whether `node` ("name@host") is connected. Those of one cluster always are. OTP: net_kernel:connect."""
+        if not _is_clustered():
+            return node == cls.self()
+        return bool(_cluster().connect(node))
+
+    @classmethod
+    def ping(cls, node: str, timeout: float = 5.0) -> Literal["pong", "pang"]:
+        """Ask `node` for an answer: "pong", or "pang" when none comes within `timeout` seconds. OTP: net_adm:ping/1."""
+        if not _is_clustered():
+            return "pong" if node == cls.self() else "pang"
+        answer: Literal["pong", "pang"] = _cluster().ping(node, timeout)
+        return answer
+
+    @classmethod
+    def monitor_nodes(cls, flag: bool) -> None:
+        """Let this process hear of nodes that come (`NodeUp`) and go (`NodeDown`), or no longer.
+
+        Counts: after two calls with True each event comes twice, and False takes back one. Of the nodes that are there
+        already nothing comes. Raises `NoNode` when this node is in no cluster. OTP: net_kernel:monitor_nodes/1.
+        """
+        _cluster().follow(bool(flag))
+
+
+def _check_cluster(name: str | None, cluster: Any, lease: Any, tls: Any, credentials: Any) -> Any:
+    full = full_name(name or os.environ.get("OTP_NODE"))
+    return importlib.import_module(CLUSTER_CHECKS).check(full, cluster, lease, tls, credentials)
+
+
+def _join_cluster(handle: NodeHandle, settings: Any) -> None:
+    assert _membership is not None
+    assert _membership.guard is not None
+    _membership.engine = settings.cluster if settings.is_embedded else None
+    try:
+        _cluster().join(handle, _membership.guard, settings)
+    except BaseException:
+        leave()
+        raise
 
 
 class _Started:

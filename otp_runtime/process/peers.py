@@ -29,6 +29,9 @@ VERDICT_POLL_SECONDS = 0.0002
 class Peer:
     """One other process: how to write to it, how its death will be told, who here wants to know."""
 
+    relay: Peer | None = None
+    """Of a process of another node: the gateway, which takes what `wrap` makes of a payload. See `process.route`."""
+
     __slots__ = (
         "aborting",
         "box",
@@ -76,6 +79,10 @@ class Peer:
     def is_watched(self) -> bool:
         """Say whether anybody here wants to be told of this peer's death."""
         return self.linked or bool(self.monitors) or bool(self.waiters) or bool(self.outbox)
+
+    def wrap(self, payload: bytes) -> bytes:
+        """Give what the relay is sent in place of `payload`."""
+        return payload
 
     def write_now(self, payload: bytes) -> bool:
         """Write a payload if it fits into one frame and nothing waits before it; False when it was not written."""

@@ -9,7 +9,7 @@ from otp_runtime.errors import CallTimeout, NoProcess, ServerDown
 from otp_runtime.host import box as boxes
 from otp_runtime.host import poller
 from otp_runtime.host.box import Box
-from otp_runtime.process import ending
+from otp_runtime.process import ending, route
 from otp_runtime.process import primitives as process
 from otp_runtime.process.current import current
 from otp_runtime.terms.pid import install_pid_services
@@ -25,7 +25,7 @@ class PidServices:
     def os_pid(self, pid: Pid) -> int | None:
         """Give the number of the OS process that is `pid` now."""
         context = current()
-        box = Box.open(context.directory.box(pid.id))
+        box = None if route.is_elsewhere(context, pid) else Box.open(context.directory.box(pid.id))
         if box is None:
             return None
         try:
@@ -37,9 +37,9 @@ class PidServices:
         """Block until `pid` has ended; give its reason."""
         context = current()
         started = poller.now()
-        peer = context.peer(pid.id)
+        peer = context.peer(context.key_of(pid))
         if peer is None:
-            return context.epitaph(pid.id)
+            return context.epitaph(context.key_of(pid))
         ended: list[Any] = []
         peer.waiters.append(ended.append)
         try:
@@ -57,9 +57,9 @@ class PidServices:
         """As `wait`, in an event loop."""
         context = current()
         started = poller.now()
-        peer = context.peer(pid.id)
+        peer = context.peer(context.key_of(pid))
         if peer is None:
-            return context.epitaph(pid.id)
+            return context.epitaph(context.key_of(pid))
         ended = await ending.wait_for_end(context, peer, timeout)
         if ended is None:
             raise CallTimeout(pid, "wait", poller.now() - started)
@@ -75,14 +75,14 @@ class PidServices:
     def leave(self, pid: Pid, exc: BaseException | None) -> None:
         """End the block: stop the process; say when it had ended otherwise."""
         context = current()
-        peer = context.peer(pid.id)
+        peer = context.peer(context.key_of(pid))
         if peer is None or peer.id in context.dying:
             self._after(pid, self.wait(pid, None), exc)
             return
         try:
             self._stop(pid, peer.box)
         except NoProcess:
-            self._after(pid, context.epitaph(pid.id), exc)
+            self._after(pid, context.epitaph(context.key_of(pid)), exc)
         except ServerDown as error:
             self._after(pid, error.reason, exc)
 
@@ -118,7 +118,7 @@ class PidServices:
     async def leave_async(self, pid: Pid, exc: BaseException | None) -> None:
         """As `leave`, in an event loop."""
         context = current()
-        peer = context.peer(pid.id)
+        peer = context.peer(context.key_of(pid))
         if peer is None or peer.id in context.dying:
             self._after(pid, await self.wait_async(pid, None), exc)
             return
@@ -129,7 +129,7 @@ class PidServices:
                 process.exit(pid, "shutdown")
                 await self.wait_async(pid, None)
         except NoProcess:
-            self._after(pid, context.epitaph(pid.id), exc)
+            self._after(pid, context.epitaph(context.key_of(pid)), exc)
         except ServerDown as error:
             self._after(pid, error.reason, exc)
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import builtins
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from otp_runtime.core import messages as wire
 from otp_runtime.core.names import Held
 from otp_runtime.core.patterns import compile_pattern
-from otp_runtime.errors import AlreadyRegistered, NoProcess, ReceiveTimeout
+from otp_runtime.errors import AlreadyRegistered, NoProcess, ReceiveTimeout, ServerDown
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, poller
 from otp_runtime.host.box import Box
-from otp_runtime.process import links, names, returning
+from otp_runtime.process import links, names, returning, route
 from otp_runtime.process import node as _node
 from otp_runtime.process.context import ExitSignal
 from otp_runtime.process.current import current
@@ -22,7 +21,7 @@ from otp_runtime.process.handle import LAUNCHER_ID
 from otp_runtime.process.starting import start_job
 from otp_runtime.process.timers import Timer, cancel_timer, local_peer, read_timer, send_after, start_timer
 from otp_runtime.terms.events import Down, Exit
-from otp_runtime.terms.pid import Pid, Ref
+from otp_runtime.terms.pid import Pid, Ref, Remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,11 +92,11 @@ def send(dest: Any, message: Any, timeout: float | None = 5.0) -> None:
 
 
 def reach(context: Context, dest: Any) -> Peer | None:
-    """Give the peer behind `dest`; None for a dead pid; raises `NoProcess` for an unknown name."""
+    """Give the peer behind `dest`; None for a dead pid or a lost node; raises `NoProcess` for an unknown name."""
     if type(dest) is Pid:
-        with contextlib.suppress(NoProcess):
-            return names.find(context, dest, None, wait=False)
-        return None
+        return context.peer(context.key_of(dest))
+    if type(dest) is Remote and dest.node != context.node.name:
+        return context.peer(dest)
     return names.find(context, dest, None, wait=False)
 
 
@@ -183,7 +182,8 @@ def link(pid: Pid) -> None:
         return
     peer = local_peer(context, pid)
     if peer is None:
-        context.arrive_exit(pid.id, "noproc", by_link=True)
+        reason = route.why_not(context, pid) if route.is_elsewhere(context, pid) else "noproc"
+        context.arrive_exit(context.key_of(pid), reason, by_link=True)
         context.pump(0)
         return
     if not peer.linked:
@@ -194,7 +194,7 @@ def link(pid: Pid) -> None:
 def unlink(pid: Pid) -> None:
     """Undo a link. After it returns no exit signal of it arrives; an `Exit` may lie in the mailbox already."""
     context = current()
-    peer = context.peers.get(pid.id)
+    peer = context.peers.get(context.key_of(pid))
     if peer is not None and peer.linked:
         peer.linked = False
         _tell(context, peer, wire.UNLINK)
@@ -210,12 +210,20 @@ def monitor(server: Any) -> Ref:
     """Watch a process: its end puts one `Down(ref, pid, reason)` into this mailbox.
 
     `server` is a server reference; a dead or unknown one gives the `Down` at once, with `"noproc"`. Monitors stack.
+    One on another node, which is lost, gives `"noconnection"`.
     """
     context = current()
     ref = context.make_ref()
+    is_elsewhere = route.is_elsewhere(context, server)
     try:
         peer = names.find(context, server, None, wait=False)
-    except NoProcess:
+    except (NoProcess, ServerDown) as error:
+        if is_elsewhere:
+            gone = server if type(server) is Pid else Pid(server.node, 0, 0)
+            context.enqueue(Down(ref, gone, error.reason))
+            return ref
+        if isinstance(error, ServerDown):
+            raise
         if type(server) is Pid:
             # it may have been reaped this very moment: after its Down its name is free
             context.epitaph(server.id)
@@ -291,7 +299,11 @@ def trap_exit(flag: bool) -> bool:
 
 def register(pid: Pid, name: str) -> None:
     """Give `pid` the local `name`. Raises `AlreadyRegistered` when another process has it or `pid` has a name."""
-    names.register(current(), pid.id, name)
+    context = current()
+    if route.is_elsewhere(context, pid):
+        msg = f"{pid!r} is no process of this node: a local name is for local processes; use Global(name)"
+        raise ValueError(msg)
+    names.register(context, pid.id, name)
 
 
 def unregister(name: str) -> None:
@@ -319,11 +331,14 @@ def registered() -> builtins.list[str]:
 
 
 def alive(pid: Pid) -> bool:
-    """Say whether `pid` is alive; after an `exit(pid, "kill")` of this process it is not."""
+    """Say whether `pid` is alive; after an `exit(pid, "kill")` of this process it is not.
+
+    Of a process of another node this cannot be told: False; monitor it instead.
+    """
     context = current()
     if pid == context.pid:
         return True
-    peer = local_peer(context, pid)
+    peer = None if route.is_elsewhere(context, pid) else local_peer(context, pid)
     if peer is None:
         return False
     if peer.box.flag(boxes.KILL_REQUESTED) or peer.box.flag(boxes.SIGNALLED) or peer.box.flag(boxes.JUDGED):
@@ -352,8 +367,10 @@ _KINDS = ("server", "supervisor", "program", "launcher")
 
 
 def info(pid: Pid) -> ProcessInfo | None:
-    """Read what the box of `pid` says; None when it is dead. Costs the process nothing."""
+    """Read what the box of `pid` says; None when it is dead, or elsewhere. Costs the process nothing."""
     context = current()
+    if route.is_elsewhere(context, pid):
+        return None
     box = Box.open(context.directory.box(pid.id))
     if box is None:
         return None

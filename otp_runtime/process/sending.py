@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from otp_runtime.errors import CodecError, MailboxFull
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, pipe, poller
+from otp_runtime.process import route
 from otp_runtime.process.peers import Peer, frames_for, open_peer
 from otp_runtime.terms.pid import Pid
 
@@ -39,17 +40,23 @@ class Sending(abc.ABC):
         self.pid = Pid(node.name, process_id, node.incarnation)
         self.box = box
         self.poller = poller.Poller()
-        self.peers: dict[int, Peer] = {}
+        self.peers: dict[Any, Peer] = {}
+        """By id; processes of other nodes by pid, or by the `Remote` that names them."""
         self.dying: dict[int, Peer] = {}
         self._serial = 0
         self._segment = 0
 
-    def pid_of(self, process_id: int) -> Pid:
-        """Give the pid of a process of this node."""
+    def pid_of(self, process_id: Any) -> Pid:
+        """Give the pid behind a key: an id of this node's, or the pid of a process elsewhere."""
         known = self.peers.get(process_id)
         if known is not None:
             return known.pid
-        return Pid(self.node.name, process_id, self.node.incarnation)
+        return Pid(self.node.name, process_id, self.node.incarnation) if type(process_id) is int else process_id
+
+    def key_of(self, pid: Pid) -> Any:
+        """Give what a process is known by here: its id in this node; of another node's (or life's) the pid itself."""
+        node = self.node
+        return pid.id if pid.incarnation == node.incarnation and pid.node == node.name else pid
 
     def next_serial(self) -> int:
         """Give a number that this process has not used before."""
@@ -70,11 +77,16 @@ class Sending(abc.ABC):
 
     # -- peers ----------------------------------------------------------------------------------------------
 
-    def peer(self, process_id: int) -> Peer | None:
-        """Give the peer of an id of this node; None when it is dead (judged) or never was."""
+    def peer(self, process_id: Any) -> Peer | None:
+        """Give the peer of an id of this node; None when it is dead (judged) or never was.
+
+        A pid, or a `Remote`, is one of another node: see `route.reach`.
+        """
         known = self.peers.get(process_id)
         if known is not None:
             return known
+        if type(process_id) is not int:
+            return route.reach(self, process_id)
         try:
             opened = open_peer(self.directory, self.pid_of(process_id))
         except OSError as error:
@@ -138,6 +150,9 @@ class Sending(abc.ABC):
             self._transmit_slowly(peer, payload, deadline, policy)
 
     def _transmit_slowly(self, peer: Peer, payload: bytes, deadline: float | None, policy: int) -> None:
+        if peer.relay is not None:
+            self.transmit(peer.relay, peer.wrap(payload), deadline)
+            return
         started = poller.now()
         while self.peers.get(peer.id) is peer and peer.is_full():
             if policy and self._refuse(peer, policy):
@@ -194,6 +209,9 @@ class Sending(abc.ABC):
     def post(self, peer: Peer, payload: bytes) -> None:
         """Write a payload that must never block its sender; what finds no room waits in the outbox."""
         if peer.write_now(payload):
+            return
+        if peer.relay is not None:
+            self.post(peer.relay, peer.wrap(payload))
             return
         self._segment += 1
         frames = frames_for(self.directory, payload, self.id, peer.id, self._segment, survives=peer.survives)

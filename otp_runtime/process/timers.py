@@ -4,6 +4,7 @@
     to another pid      [TIMER …] ──► the receiver's heap             ends with the receiver, not with the sender
     to a local name     the launcher's heap ──► whoever has the name  looked up when the time has come
     to any other name   own heap ──► whoever has the name             ends with the sender
+    to another node     own heap ──► the process there                ends with the sender: clocks do not travel
 
 Times are monotonic: a clock that is set moves none. A receiver that is busy takes its timers when it looks again.
 """
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from otp_runtime.core import messages as wire
 from otp_runtime.core.ticks import ticks_due
-from otp_runtime.errors import CallError, MailboxFull
+from otp_runtime.errors import CallError, CodecError, MailboxFull
 from otp_runtime.host import poller
 from otp_runtime.process import names, returning, route
 from otp_runtime.process.current import current
@@ -150,9 +151,7 @@ def check_interval(seconds: Any) -> None:
 
 def local_peer(context: Context, pid: Pid) -> Peer | None:
     """Give the peer behind a pid; None when it is dead or dying."""
-    if pid.incarnation != context.node.incarnation:
-        return route.find(context, pid)
-    peer = context.peer(pid.id)
+    peer = context.peer(context.key_of(pid))
     return None if peer is None or peer.id in context.dying else peer
 
 
@@ -161,13 +160,13 @@ def local_peer(context: Context, pid: Pid) -> Peer | None:
 
 def _is_own(context: Context, timer: Timer) -> bool:
     """Say whether this process keeps the timer."""
-    if type(timer.dest) is Pid:
+    if type(timer.dest) is Pid and not route.is_elsewhere(context, timer.dest):
         return timer.dest == context.pid
     return type(timer.dest) is not str and timer.ref.id == context.id
 
 
 def _is_dead(context: Context, pid: Pid) -> bool:
-    return local_peer(context, pid) is None
+    return not route.is_elsewhere(context, pid) and local_peer(context, pid) is None
 
 
 def _arm(timer: Timer, message: Any) -> Timer:
@@ -175,7 +174,10 @@ def _arm(timer: Timer, message: Any) -> Timer:
         raise names.no_reference(timer.dest)
     context = current()
     payload = context.encode_with([wire.SEND, message], message, "message")
-    if type(timer.dest) is not Pid and type(timer.dest) is not str:
+    is_elsewhere = route.is_elsewhere(context, timer.dest)
+    if is_elsewhere and (peer := context.peer(timer.dest)) is not None:
+        peer.wrap(payload)  # what may not leave the node is refused now, not when the time has come
+    if is_elsewhere or (type(timer.dest) is not Pid and type(timer.dest) is not str):
         context.arm(timer.key, timer.due, functools.partial(send_to_name, context, timer.dest, payload), timer.interval)
     elif _is_own(context, timer):
         # read anew each time, so that no two messages share what is in them
@@ -197,7 +199,7 @@ def send_to_name(context: Context, dest: Any, payload: bytes) -> None:
     except CallError:
         returning.drop_in(context, dest, payload)
         return
-    with contextlib.suppress(CallError, MailboxFull):
+    with contextlib.suppress(CallError, CodecError, MailboxFull):
         if peer.id == context.id:
             context.send_to_self(payload)
         else:

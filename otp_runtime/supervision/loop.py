@@ -103,7 +103,7 @@ def _handle(context: Context, performer: Performer, envelope: wire.Envelope) -> 
             error = OtpError(f"{performer.who()} is a supervisor and does not understand {request!r}")
             gen.send_reply(context, caller, serial, wire.RAISE, error)
         case [wire.SEND, Exit(pid=pid, reason=reason)]:
-            if pid.id == context.parent:
+            if context.key_of(pid) == context.parent:
                 performer.feed(core.StopRequested(reason))
         case [wire.SYSTEM, caller, serial, request]:
             _system(context, performer, caller, serial, request)

@@ -68,7 +68,8 @@ def find_class(name: str, *, imports: bool) -> type:
     if found is None and imports:
         found = import_module(module)
     for part in qualname.split("."):
-        found = getattr(found, part, None)
+        # a module may import in its `__getattr__`
+        found = getattr(found, part, None) if imports else getattr(found, "__dict__", {}).get(part)
     if not isinstance(found, type):
         message = f"no class {qualname} in module {module}"
         raise LookupError(message)  # noqa: TRY004 - as for a name that is not there

@@ -38,7 +38,8 @@ class Codec:
 
     `shipper` carries functions, and classes and objects that are not data. Without one they are
     refused in both directions, which is what bytes from a network need; with `imports=False`
-    decoding also finds classes only in modules that are imported already.
+    decoding also finds classes only in modules that are imported already, and no class travels
+    as a value.
 
     >>> codec = Codec()
     >>> codec.decode(codec.encode(("inc", {2, 3})))

@@ -57,7 +57,8 @@ class Shipper(Protocol):
 class Instances:
     """Takes instances apart and puts them together, with the help of `shipper` if there is one.
 
-    Without `imports`, only classes of modules that this process has imported are found.
+    Without `imports`, only classes of modules that this process has imported are found, and a class
+    itself, which is no instance, does not travel.
     """
 
     __slots__ = ("_imports", "_shipper")
@@ -77,6 +78,7 @@ class Instances:
             case "enum":
                 return self._expand_enum(value)
             case "class":
+                self._check_classes()
                 return [CLASS, self.class_ref(value)]
             case "subclass":
                 return self._expand_subclass(value)
@@ -98,7 +100,7 @@ class Instances:
     def builders(self) -> dict[bytes, Builder]:
         """Return how each marked list of this module is put together."""
         return {
-            CLASS.data: lambda items: self._find(items[1]),
+            CLASS.data: self._build_class,
             CLASS_REF.data: self._build_class_ref,
             DATACLASS.data: self._build_dataclass,
             ENUM.data: self._build_enum,
@@ -147,6 +149,16 @@ class Instances:
             return self._find(reference)
         except Exception:  # noqa: BLE001 - importing a module runs code that may raise anything
             return None
+
+    def _build_class(self, items: list[Any]) -> type:
+        self._check_classes()
+        return self._find(items[1])
+
+    def _check_classes(self) -> None:
+        """A class is code: whoever gets one may call it. From and to a network it does not go."""
+        if not self._imports:
+            message = "a class is code, and only data may leave the node"
+            raise TypeError(message)
 
     def _build_class_ref(self, items: list[Any]) -> Any:
         # Lenient, for an exception can do without its class; who cannot is told by `_find`.

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Global",
+    "GlobalServices",
     "Pid",
     "PidServices",
     "Ref",
     "Remote",
     "ServerRef",
     "Via",
+    "install_global_services",
     "install_pid_services",
 ]
 
@@ -214,11 +216,82 @@ class Ref:
         _refuse_change(self, name)
 
 
+class GlobalServices(Protocol):
+    """What the floor that knows nodes does for `Global`."""
+
+    def register(self, name: Any, pid: Pid) -> int | None:
+        """See `Global.register`."""
+
+    def re_register(self, name: Any, pid: Pid) -> int:
+        """See `Global.re_register`."""
+
+    def unregister(self, name: Any) -> None:
+        """See `Global.unregister`."""
+
+    def whereis(self, name: Any) -> Pid | None:
+        """See `Global.whereis`."""
+
+    def token(self, name: Any) -> int | None:
+        """See `Global.token`."""
+
+    def registered(self) -> list[Any]:
+        """See `Global.registered`."""
+
+
+_global_services: GlobalServices | None = None
+
+
+def install_global_services(services: GlobalServices | None) -> None:
+    """Make `services` do what `Global` is asked for from now on; None takes them away."""
+    global _global_services
+    _global_services = services
+
+
 @dataclass(frozen=True, slots=True)
 class Global:
-    """A server by its name in the whole cluster."""
+    """A server by its name in the whole cluster: `Global("leader")` is a server reference, and a name to start under.
+
+    At most one process has a name at a time. A start whose name is taken raises `AlreadyStarted(pid)`; under a
+    supervisor it stands by instead, and runs `init` when the name is free: so the same tree can run on every node, and
+    one of them has the server. The name of a node that is lost is free when its lease has run out.
+
+    A claim gives a *fencing token*: a number greater than that of any owner before. A resource that refuses whoever
+    comes with a smaller one than it has seen is safe from an owner that does not know yet that it is none.
+
+    OTP: the module global. All functions raise `NoNode` where this node is in no cluster, or names are out of reach.
+    """
 
     name: Any
+
+    @staticmethod
+    def register(name: Any, pid: Pid) -> int | None:
+        """Give `pid` the global `name` (a term of at most 200 bytes); return the token, None when it is taken."""
+        return _globals().register(name, pid)
+
+    @staticmethod
+    def re_register(name: Any, pid: Pid) -> int:
+        """Give `pid` the global `name`, whoever had it; return the token. Who had it lives on without."""
+        return _globals().re_register(name, pid)
+
+    @staticmethod
+    def unregister(name: Any) -> None:
+        """Free the global `name`, whoever has it; nothing happens when nobody has."""
+        _globals().unregister(name)
+
+    @staticmethod
+    def whereis(name: Any) -> Pid | None:
+        """Return the process that has the global `name`, as far as this node has heard; None also of a lost node."""
+        return _globals().whereis(name)
+
+    @staticmethod
+    def token(name: Any) -> int | None:
+        """Return the token with which the calling process holds the global `name`; None when it does not."""
+        return _globals().token(name)
+
+    @staticmethod
+    def registered() -> list[Any]:
+        """Return the global names that somebody has. OTP: registered_names/0."""
+        return _globals().registered()
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +319,13 @@ def _services() -> PidServices:
         message = "no runtime in this process: import otp_runtime and start something first"
         raise RuntimeError(message)
     return pid_services
+
+
+def _globals() -> GlobalServices:
+    if _global_services is None:
+        message = "no runtime in this process: import otp_runtime and start something first"
+        raise RuntimeError(message)
+    return _global_services
 
 
 def _refuse_change(value: object, name: str) -> NoReturn:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from otp_runtime.terms.pid import Pid
 
 MAX_RESTARTS = 1_000_000
+END_SECONDS = 2.0
+"""What a process of a node that was killed has to end: a promise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +65,19 @@ def private_directory() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def private_node(name: str | None = None) -> Iterator[PrivateNode]:
+def private_node(name: str | None = None, **options: Any) -> Iterator[PrivateNode]:
     """Start a node in a directory of its own; at the end of the block stop it and see that nothing is left.
+
+    `options`: what else `Node.start` takes, such as `cluster`.
 
     Left is what was not there before: a process that descends from this one or names the directory, a descriptor,
     a file. Raises AssertionError that names all of it. `AlreadyStarted` when this program has a node.
     """
     before = leaks.take()
     with private_directory() as base:
-        with Node.start(name) as node:
+        with Node.start(name, **options) as node:
             yield PrivateNode(node.name, base)
-        left = [leaks.describe(one) for one in leaks.naming(str(base))]
+        left = [leaks.describe(one) for one in leaks.outlive(leaks.naming(str(base)), END_SECONDS)]
         left += [one for one in leaks.since(before) if one not in left]
         if left:
             raise AssertionError(_listed(f"the node {node.name} left {len(left)} thing(s)", left))

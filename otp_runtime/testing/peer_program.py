@@ -18,17 +18,17 @@ def main(requests: int, replies: int, name: str) -> None:
     for fd in (requests, replies):
         os.set_inheritable(fd, False)
     with contextlib.suppress(EOFError, BrokenPipeError):
-        path, node, cluster = load(read_frame(requests))
+        path, node, options = load(read_frame(requests))
         sys.path[:] = path
-        _answer(replies, _join, (name, node, cluster))
+        _answer(replies, _join, (name, node, options))
         while True:
             function, args = load(read_frame(requests))
             _answer(replies, function, args)
 
 
-def _join(name: str, node: str | None, cluster: str | None) -> str:
+def _join(name: str, node: str | None, options: dict[str, Any]) -> str:
     if node is None:
-        Node.start(name, cluster=cluster)
+        Node.start(name, **options)
     else:
         attach(node)
     return Node.self()

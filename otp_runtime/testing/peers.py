@@ -35,8 +35,8 @@ class Peer:
     A context manager; leaving the block ends the program and waits for it.
     """
 
-    def __init__(self, name: str, *, cluster: str | None = None) -> None:
-        """Start it and wait until it takes part in its node."""
+    def __init__(self, name: str, *, cluster: str | None = None, **options: Any) -> None:
+        """Start it and wait until it takes part in its node. `options`: what else `Node.start` takes."""
         self.name = name
         requests, self._requests = os.pipe()
         self._replies, replies = os.pipe()
@@ -50,7 +50,7 @@ class Peer:
         os.close(replies)
         node = None if cluster is not None else Node.self()
         try:
-            self._ask((sys.path, node, cluster), READY_SECONDS)
+            self._ask((sys.path, node, {"cluster": cluster, **options}), READY_SECONDS)
         except BaseException:
             self.close()
             raise

@@ -38,4 +38,4 @@ def peer(otp_node: PrivateNode) -> Iterator[Callable[..., Peer]]:  # noqa: ARG00
     from otp_runtime.testing.peers import Peer
 
     with contextlib.ExitStack() as programs:
-        yield lambda name, cluster=None: programs.enter_context(Peer(name, cluster=cluster))
+        yield lambda name, cluster=None, **options: programs.enter_context(Peer(name, cluster=cluster, **options))

@@ -46,6 +46,8 @@ BUDGETS = {
     "lookup": Budget(2.0, 1.1),
     "registry": Budget(0.2, 0.6, at_least=True),
     "registry-write": Budget(),
+    "cluster": Budget(2.0, 1.2),
+    "cluster-cast": Budget(),
     "restart": Budget(1.8, 0.6),
     "start": Budget(2.0, 0.5),
     "upgrade-pause": Budget(),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otp_runtime import Pid
+    from scripts.bench.cluster import Nodes
 
 TUPLE = tuple(REQUEST)
 NAME = "bench_echo"
@@ -71,6 +72,13 @@ class Rig:
     @functools.cached_property
     def unkept(self) -> Pid:
         return self._stack.enter_context(Kept.start_link(SIZES["1k"]))
+
+    @functools.cached_property
+    def nodes(self) -> Nodes:
+        # an event loop, and a pickler, which the other measures are to do without
+        from scripts.bench.cluster import Nodes
+
+        return self._stack.enter_context(contextlib.closing(Nodes()))
 
     @functools.cached_property
     def ping_pong(self) -> PingPong:
@@ -303,6 +311,19 @@ def commits_of(size: str, count: int, *, changing: bool = True, in_ms: bool = Fa
     return take
 
 
+# -- nodes ---------------------------------------------------------------------------------------------------
+
+
+def _cluster_call(rig: Rig) -> Round:
+    """A call from node to node, and a request from one bare NATS client to another."""
+    count = 100 if rig.quick else 300
+    return rig.in_turns(lambda: rig.nodes.calls(count), lambda: rig.nodes.round_trips(count))
+
+
+def _cluster_cast(rig: Rig) -> Round:
+    return [rig.nodes.cast_rate(2_000 if rig.quick else 20_000) / 1000], []
+
+
 # -- life and death --------------------------------------------------------------------------------------------
 
 
@@ -474,6 +495,8 @@ MEASURES = (
     Measure("lookup", "look a name up (floor: readlink)", "us", _lookup),
     Measure("registry", "registry look-ups (floor: readlinks)", "k/s", _registry_lookup),
     Measure("registry-write", "register a key and unregister it", "us", _registry_register),
+    Measure("cluster", "call between nodes (floor: bare NATS round trip)", "us", _cluster_call, every=4),
+    Measure("cluster-cast", "casts between nodes, handled", "k/s", _cluster_cast, every=8),
     Measure("restart", "kill -9 to a fresh answer (floor: fork + reap)", "ms", _restart, repeat=4),
     Measure("start", "start one more server (floor: fork)", "ms", _start, repeat=4),
     Measure(

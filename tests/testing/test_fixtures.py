@@ -110,10 +110,10 @@ class TestPeer:
 
         assert pid.wait(5.0) is not None
 
-    def test_a_cluster_needs_the_extra(self, peer):
+    def test_a_node_of_its_own_that_does_not_start(self, peer):
         """Says so here, not in the other program's output."""
-        with pytest.raises(NoNode):
-            peer("b", cluster="embedded")
+        with pytest.raises(NoNode, match="no engine at"):
+            peer("b", cluster="nats://127.0.0.1:1")
 
 
 class TestImport:

@@ -1,0 +1,318 @@
+"""Global names, as a gateway holds them: one record for each name in the cluster's table, claimed by compare-and-set.
+
+    register    create the record          there already: is its owner's node alive? no: replace that very record
+    whereis     the table, as far as this node has heard of it, and only of nodes that are there
+    stand_by    register, and wait for the record or its owner's node to go, and again
+    release     delete the record that was written, no later one
+
+The record names node, incarnation and process; its revision, on the time at which the table was made, is the *fencing
+token*: greater than any owner's before, and never given twice. A node is alive as long as its lease, and gives up its
+names a little before (`core.membership`): so two owners do not meet. Nothing is taken from a living node, but
+`re_register` moves a name on purpose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgpack
+from nats.errors import Error as NatsError
+from nats.js.errors import Error as JetStreamError
+from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
+
+from otp_runtime.cluster import protocol
+from otp_runtime.core import membership
+from otp_runtime.core import messages as wire
+from otp_runtime.errors import NoNode, NoProcess
+from otp_runtime.host import box as boxes
+from otp_runtime.host import kernel
+from otp_runtime.host.poller import now
+from otp_runtime.terms.pid import Pid
+
+if TYPE_CHECKING:
+    from otp_runtime.cluster.gateway import Gateway
+    from otp_runtime.cluster.session import Session
+
+CLAIM_SECONDS = 4.0
+"""How long a claim is tried while the table does not answer, as after an election of its servers."""
+
+AGAIN_SECONDS = 0.1
+STAND_BY_SECONDS = 0.5
+END_SECONDS = 1.0
+CLAIMED, MOVED = "claimed", "moved"
+
+
+class Entry(NamedTuple):
+    """Who has a name, and since which revision."""
+
+    node: str
+    incarnation: int
+    id: int
+    revision: int
+
+
+class GlobalNames:
+    """The names of one gateway's processes, and what it has heard of all others."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        """Hold them for `gateway`."""
+        self.gateway = gateway
+        self._base = 0
+        self._held: dict[str, tuple[int, int]] = {}
+        """What this node's processes have: the process, and the revision of its record."""
+        self._known: dict[str, Entry] = {}
+        self._changed: dict[str, asyncio.Event] = {}
+
+    def held(self) -> dict[str, tuple[int, int]]:
+        """Give the names of this node's processes: name to process id and token."""
+        return dict(self._held)
+
+    def adopt(self, held: dict[str, tuple[int, int]]) -> None:
+        """Go on where the gateway before this one stopped."""
+        self._held = dict(held)
+        for process_id, _token in held.values():
+            self.gateway.know(process_id)
+
+    # -- what is asked ------------------------------------------------------------------------------------------
+
+    async def register(self, name: str, process_id: int, *, how: str = CLAIMED) -> int | Pid:
+        """Claim a name for a process of this node; give its token, or the process that has it.
+
+        Raises `NoNode` when the table does not answer, `NoProcess` when the process is dead.
+        """
+        outcome = await self._register(name, process_id, how)
+        return outcome if isinstance(outcome, Pid) else outcome + self._base
+
+    async def _register(self, name: str, process_id: int, how: str) -> int | Pid:
+        deadline = now() + CLAIM_SECONDS
+        while True:
+            trouble: Any = "this node takes no part in it now"
+            session = self.gateway.session
+            if session is not None:
+                try:
+                    return await self._claim(session, name, process_id, how)
+                except KeyWrongLastSequenceError:
+                    continue  # somebody was faster: look again
+                except (NatsError, JetStreamError, TimeoutError) as error:
+                    trouble = str(error) or type(error).__name__
+            if now() >= deadline:
+                cluster = self.gateway.settings.cluster
+                raise NoNode(self.gateway.node.name, f"the names of the cluster {cluster} are out of reach: {trouble}")
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _claim(self, session: Session, name: str, process_id: int, how: str) -> int | Pid:
+        gateway = self.gateway
+        key = f"name.{name}"
+        value = msgpack.packb([gateway.node.name, gateway.node.incarnation, process_id, how])
+        try:
+            token = await session.kv.create(key, value)
+        except KeyWrongLastSequenceError:
+            try:
+                found = await session.kv.get(key)
+            except KeyNotFoundError:
+                raise KeyWrongLastSequenceError from None
+            owner = _read(found)
+            if how == CLAIMED and owner is not None and await self._is_alive(session, name, owner):
+                return Pid(owner.node, owner.id, owner.incarnation)
+            token = await session.put(key, value, found.revision or 0)
+        self._base = session.base
+        self._held[name] = (process_id, token)
+        self._know(name, Entry(gateway.node.name, gateway.node.incarnation, process_id, token))
+        gateway.write_standing()
+        if not gateway.know(process_id):
+            await self._release(session, name)
+            raise NoProcess(gateway.context.pid_of(process_id))
+        return token
+
+    async def _is_alive(self, session: Session, name: str, owner: Entry) -> bool:
+        """Say whether the owner may still act: its node's lease runs, or the process is one of this node that lives."""
+        if (owner.node, owner.incarnation) == (self.gateway.node.name, self.gateway.node.incarnation):
+            return self._held.get(name) == (owner.id, owner.revision)
+        try:
+            record = await session.kv.get(f"node.{protocol.name_token(owner.node)}")
+            _version, _node, incarnation, _epoch = msgpack.unpackb(record.value or b"")
+        except (KeyNotFoundError, ValueError):
+            return False
+        return bool(incarnation == owner.incarnation)
+
+    async def stand_by(self, name: str, process_id: int) -> int:
+        """Claim a name, and wait for it as long as another has it; give the token."""
+        while True:
+            changed = self._changed.setdefault(name, asyncio.Event())
+            changed.clear()
+            with contextlib.suppress(NoNode):
+                outcome = await self.register(name, process_id)
+                if isinstance(outcome, int):
+                    return outcome
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), STAND_BY_SECONDS)
+            if not self.gateway.know(process_id):
+                raise NoProcess(self.gateway.context.pid_of(process_id))
+
+    def whereis(self, name: str) -> Pid | None:
+        """Give the process that has a name, as far as this node has heard."""
+        owner = self._known.get(name)
+        if owner is None:
+            return None
+        gateway = self.gateway
+        if owner.node == gateway.node.name:
+            peer = gateway.context.peer(owner.id) if name in self._held else None
+            is_there = owner.incarnation == gateway.node.incarnation and peer is not None and not peer.has_ended()
+        else:
+            place = gateway.places.get(owner.node)
+            is_there = place is not None and place.incarnation == owner.incarnation
+        return Pid(owner.node, owner.id, owner.incarnation) if is_there else None
+
+    async def unregister(self, name: str) -> None:
+        """Free a name, whoever has it."""
+        session = self.gateway.session
+        if session is None:
+            raise NoNode(self.gateway.node.name, "it takes no part in the cluster now")
+        try:
+            found = await session.kv.get(f"name.{name}")
+            await session.delete(f"name.{name}", found.revision or 0)
+        except KeyNotFoundError:
+            return
+        except (NatsError, JetStreamError, TimeoutError) as error:
+            raise NoNode(self.gateway.node.name, f"the name could not be freed: {error!r}") from error
+        self._held.pop(name, None)
+        self._known.pop(name, None)
+        self.gateway.write_standing()
+
+    def token(self, name: str, process_id: int) -> int | None:
+        """Give the token with which a process of this node holds a name."""
+        held = self._held.get(name)
+        return held[1] + self._base if held is not None and held[0] == process_id else None
+
+    def names(self) -> list[str]:
+        """Give the names that somebody has."""
+        return sorted(name for name in self._known if self.whereis(name) is not None)
+
+    # -- what happens -------------------------------------------------------------------------------------------
+
+    def joining(self, session: Session) -> None:
+        """A session begins: all that is there will be told anew."""
+        self._base = session.base
+        self._known.clear()
+
+    async def rejoined(self) -> None:
+        """See what became of what was held: stop what has lost its name, clear up what nobody here has any more."""
+        gateway, session = self.gateway, self.gateway.session
+        me = (gateway.node.name, gateway.node.incarnation)
+        for name, (process_id, token) in list(self._held.items()):
+            if self._known.get(name) != Entry(*me, process_id, token):
+                self._lose(name)
+        for name, owner in list(self._known.items()):
+            if owner[:2] == me and name not in self._held and session is not None:
+                await session.delete(f"name.{name}", owner.revision)
+
+    def on_entry(self, name: str, entry: Any) -> None:
+        """The record of a name was written or deleted."""
+        revision = entry.revision or 0
+        held = self._held.get(name)
+        owner = None if entry.operation in {"DEL", "PURGE"} else _read(entry)
+        if owner is None:
+            if (known := self._known.get(name)) is not None and known.revision < revision:
+                del self._known[name]
+            if held is not None and held[1] < revision:
+                self._held.pop(name)
+                self.gateway.write_standing()
+        else:
+            if held is not None and held[1] < revision:
+                if _how(entry) == CLAIMED:
+                    self._lose(name)
+                else:
+                    self._held.pop(name)
+                    self.gateway.write_standing()
+            if (known := self._known.get(name)) is None or known.revision <= revision:
+                self._known[name] = owner
+        self._wake(name)
+
+    def node_gone(self, node: str) -> None:
+        """The record of a node vanished: its names may be claimed."""
+        for name, owner in self._known.items():
+            if owner.node == node:
+                self._wake(name)
+
+    def process_gone(self, process_id: int) -> None:
+        """A process of this node ended: its names are free."""
+        for name, (owner, _token) in list(self._held.items()):
+            if owner == process_id and self.gateway.session is not None:
+                self.gateway.spawn(self._release(self.gateway.session, name))
+            elif owner == process_id:
+                del self._held[name]  # the record is cleared up when this node joins anew
+
+    async def _release(self, session: Session, name: str) -> None:
+        held = self._held.pop(name, None)
+        if held is not None:
+            with contextlib.suppress(NatsError, JetStreamError, TimeoutError):
+                await session.delete(f"name.{name}", held[1])
+            self.gateway.write_standing()
+
+    async def leave(self, session: Session) -> None:
+        """Give the names back, so that others need not wait for the lease. First whoever has one must have ended."""
+        for process_id in {process_id for process_id, _token in self._held.values()}:
+            peer = self.gateway.context.peer(process_id)
+            if peer is not None:
+                self.gateway.context.signal_exit(peer, "kill")
+                deadline = now() + END_SECONDS
+                while not kernel.has_ended(peer.pidfd) and now() < deadline:  # noqa: ASYNC110 - it is being killed
+                    await asyncio.sleep(0.002)
+        for name in list(self._held):
+            await self._release(session, name)
+
+    # -- what is lost -------------------------------------------------------------------------------------------
+
+    def fence(self) -> None:
+        """This node's lease has run out: stop all that have a name, others may take over."""
+        for name in list(self._held):
+            self._lose(name)
+
+    def _lose(self, name: str) -> None:
+        """Stop a process whose name may be another's: in order, and for sure."""
+        process_id, _token = self._held.pop(name)
+        self.gateway.write_standing()
+        context = self.gateway.context
+        peer = context.peer(process_id)
+        if peer is None:
+            return
+        context.node.warn(f"{peer.box.name or peer.pid!r} is stopped: it has lost its global name")
+        if peer.box.flag(boxes.TRAP_EXIT) and peer.box.flag(boxes.READY) != boxes.PLAIN:
+            stop = [wire.SYSTEM, context.id, context.next_serial(), ("terminate", "noconnection")]
+            context.post(peer, context.codec.encode(stop))
+        else:
+            context.signal_exit(peer, "noconnection")
+        grace = self.gateway.settings.lease * membership.MARGIN / 2
+        asyncio.get_running_loop().call_later(grace, self._kill, process_id)
+
+    def _kill(self, process_id: int) -> None:
+        peer = self.gateway.context.peer(process_id)
+        if peer is not None:
+            self.gateway.context.signal_exit(peer, "kill")
+
+    def _know(self, name: str, owner: Entry) -> None:
+        known = self._known.get(name)
+        if known is None or known.revision <= owner.revision:
+            self._known[name] = owner
+
+    def _wake(self, name: str) -> None:
+        changed = self._changed.get(name)
+        if changed is not None:
+            changed.set()
+
+
+def _read(entry: Any) -> Entry | None:
+    try:
+        node, incarnation, process_id, _how_it_was = msgpack.unpackb(entry.value or b"")
+    except ValueError:
+        return None
+    return Entry(node, incarnation, process_id, entry.revision or 0)
+
+
+def _how(entry: Any) -> str:
+    try:
+        return str(msgpack.unpackb(entry.value or b"")[3])
+    except (ValueError, LookupError):
+        return CLAIMED

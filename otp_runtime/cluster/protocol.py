@@ -1,0 +1,122 @@
+"""What nodes say to each other: frames. docs/guide/cluster-protocol.md is this page for those who write another side.
+
+A frame is one msgpack array of eight, published on the subject of the receiving node's epoch:
+
+    version, op, node, incarnation, epoch, to, by, body
+
+`node`, `incarnation`, `epoch`: who sends. `to` and `by` are an id, or a local name, or nil; `body` is bytes.
+
+    MESSAGE   to: whom          by: nil         body: an envelope (`core.messages`), its ids those of the sender's node
+    URGENT    as MESSAGE, in front of what waits there: what travels on a control lane inside a node
+    WATCH     to: whom          by: the watcher's id            one DOWN is owed, once
+    UNWATCH   to: whom          by: the watcher's id
+    DOWN      to: the watcher   by: whom it watched, as it said  body: the exit reason, encoded
+    BROKEN    "I had given you up: break with me, as I did with you"
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from typing import Any, Final
+
+import msgpack
+
+from otp_runtime.errors import CodecError
+from otp_runtime.terms.codec import Codec
+
+VERSION: Final = 1
+MESSAGE, URGENT, WATCH, UNWATCH, DOWN, BROKEN = range(6)
+FIELDS: Final = 8
+
+ITSELF: Final = 0
+"""The id that means the other node's gateway: see `cluster.services`."""
+
+DATA = Codec(None, imports=False)
+"""What terms from and to other nodes go through: data only, nothing unpickled, nothing imported."""
+
+pack = msgpack.packb
+
+MARK: Final = b"\xd4O"
+SUSPECT: Final = (b"\xd4OP", b"\xd4Ok", b"\xd4OK")
+"""How what is not data begins on the wire: pickles, references to classes that are laid down, classes."""
+
+
+def bin_of(data: bytes) -> bytes:
+    """Give the head of `data` as a msgpack bin; the data follow."""
+    size = len(data)
+    if size < 256:
+        return bytes((0xC4, size))
+    return struct.pack(">BH", 0xC5, size) if size < 65536 else struct.pack(">BI", 0xC6, size)
+
+
+def head_of(op: int, node: str, incarnation: int, epoch: int, to: Any, by: Any = None) -> bytes:
+    """Give all of a frame before its body."""
+    return b"".join((b"\x98", *map(pack, (VERSION, op, node, incarnation, epoch, to, by))))
+
+
+def frame_of(head: bytes, body: bytes = b"") -> bytes:
+    """Give a frame."""
+    return head + bin_of(body) + body
+
+
+def parse(data: bytes) -> list[Any] | None:
+    """Give the fields of a frame; None for what is none, or of another version."""
+    try:
+        fields = msgpack.unpackb(data, use_list=True, strict_map_key=False, max_ext_len=0)
+    except Exception:  # noqa: BLE001 - whatever a stranger published
+        return None
+    if type(fields) is not list or len(fields) != FIELDS or fields[0] != VERSION:
+        return None
+    _version, op, node, incarnation, epoch, to, by, body = fields
+    is_sound = (
+        type(op) is type(incarnation) is type(epoch) is int
+        and 0 <= op <= BROKEN
+        and type(node) is str
+        and type(body) is bytes
+        and (to is None or _is_key(to))
+        and (by is None or _is_key(by))
+    )
+    return fields if is_sound else None
+
+
+def _is_key(value: Any) -> bool:
+    return (type(value) is int and value >= 0) or (type(value) is str and len(value) <= 1000)
+
+
+def encode_reason(reason: Any) -> bytes:
+    """Encode an exit reason for another node; one that may not leave this one travels as its text."""
+    with contextlib.suppress(CodecError):
+        return DATA.encode(reason, "reason")
+    return DATA.encode(_as_text(reason))
+
+
+def _as_text(reason: Any) -> Any:
+    if type(reason) is tuple:
+        return tuple(part if isinstance(part, str) else repr(part)[:1000] for part in reason)
+    return repr(reason)[:1000]
+
+
+def decode_reason(data: bytes) -> Any:
+    """Read what `encode_reason` gave, with the classes this process has."""
+    try:
+        return DATA.decode(data)
+    except CodecError as error:
+        return ("undecodable", str(error))
+
+
+def name_token(name: str) -> str:
+    """Give a name as a part of a subject and of a key: `@` and `.` mean something there."""
+    return name.encode().hex()
+
+
+def name_of(token: str) -> str | None:
+    """Undo `name_token`; None for what is none."""
+    with contextlib.suppress(ValueError):
+        return bytes.fromhex(token).decode()
+    return None
+
+
+def node_subject(cluster: str, node: str, epoch: int) -> str:
+    """Give the subject of one epoch of a node: whoever sends to an earlier one finds nobody."""
+    return f"otp.{cluster}.n.{name_token(node)}.{epoch}"
