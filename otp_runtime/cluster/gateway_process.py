@@ -75,7 +75,7 @@ def _pillars_of(directory: NodeDirectory, program: int) -> Pillars:
 
 def _report_as(directory: NodeDirectory, who: str) -> None:
     root = logging.getLogger()
-    root.handlers[:] = [reports.ForwardHandler(directory, "gateway", who)]
+    root.handlers[:] = [reports.forwarder(directory, "gateway", who)]
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
