@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +52,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(measures: Iterable[Measure], rounds: int, *, quick: bool) -> tuple[list[Row], dict[str, str]]:
     """Measure in rounds, each measure in turn. Give a row for each, and why the others were not taken."""
-    logging.getLogger("otp_runtime").setLevel(logging.CRITICAL)  # each kill would be reported
     with contextlib.closing(Rig(quick=quick)) as rig:
         skipped = {measure.name: why for measure in measures if (why := measure.missing(rig))}
         possible = [measure for measure in measures if measure.name not in skipped]

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fnmatch
-import logging
 import os
 import statistics
 import sys
@@ -58,7 +57,6 @@ UNGUARDED = {
 
 def main(arguments: list[str] | None = None, file: Path = FILE) -> int:
     options = _options(arguments)
-    logging.getLogger("otp_runtime").setLevel(logging.CRITICAL)  # each kill would be reported
     machine = Machine.here()
     print(machine)
     if options.update:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import mmap
 import os
 import signal
@@ -52,6 +53,9 @@ class Rig:
         self._stack = contextlib.ExitStack()
         self.cpus = sorted(os.sched_getaffinity(0))
         self._turn = False
+        reports = logging.getLogger("otp_runtime")
+        self._stack.callback(reports.setLevel, reports.level)
+        reports.setLevel(logging.CRITICAL)  # each kill would be reported
 
     def close(self) -> None:
         os.sched_setaffinity(0, self.cpus)
