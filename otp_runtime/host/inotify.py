@@ -33,18 +33,23 @@ def watch_writes(directory: str) -> int:
 
 
 def written(fd: int) -> set[str] | None:
-    """Give the names of the files that were written to since the last call; None: there were too many to tell."""
+    """Give the names of the files that were written to since the last call; None: there were too many to tell.
+
+    Reads once: who writes without a pause would make a second read find something, and a third. What is left keeps the
+    descriptor readable.
+    """
     names: set[str] = set()
+    data = b""
     with contextlib.suppress(BlockingIOError):
-        while data := os.read(fd, _READ_BYTES):
-            at = 0
-            while at < len(data):
-                _watch, mask, _cookie, size = _EVENT.unpack_from(data, at)
-                at += _EVENT.size
-                if mask & _IN_Q_OVERFLOW:
-                    return None
-                names.add(os.fsdecode(data[at : at + size].rstrip(b"\0")))
-                at += size
+        data = os.read(fd, _READ_BYTES)
+    at = 0
+    while at < len(data):
+        _watch, mask, _cookie, size = _EVENT.unpack_from(data, at)
+        at += _EVENT.size
+        if mask & _IN_Q_OVERFLOW:
+            return None
+        names.add(os.fsdecode(data[at : at + size].rstrip(b"\0")))
+        at += size
     return names
 
 

@@ -19,6 +19,7 @@ import contextlib
 import io
 import os
 import select
+import stat
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
 
 TAIL_BYTES: Final = 2048
 _PENDING_MAX: Final = 256
-_CHUNK_BYTES: Final = select.PIPE_BUF
+_PIPE_CHUNK_BYTES: Final = select.PIPE_BUF
+_FILE_CHUNK_BYTES: Final = 1 << 17
+_TURN_SECONDS: Final = 0.01
+_BETWEEN_TURNS_SECONDS: Final = 0.001
 _GIVE_BACK_BYTES: Final = 1 << 18
 _PATIENCE_SECONDS: Final = 0.5
 _UNREAD_MAX: Final = 1 << 24
@@ -198,6 +202,8 @@ class Forwarder:
         self._dropped: dict[str, int] = {}
         self._waiting: set[str] = set()
         self._is_watching = False
+        self._turn: poller.TimerHandle | None = None
+        self._chunk_bytes = _chunk_bytes_of(2)
         self._told = -1
         try:
             self._told = inotify.watch_writes(self._directory.all_errors)
@@ -225,15 +231,29 @@ class Forwarder:
         return set()
 
     def _forward(self, names: set[str]) -> None:
-        """Pass on what there is room for: a reader that takes nothing must not hold up the launcher."""
+        """Pass on what there is room and time for.
+
+        Neither a reader that takes nothing nor a writer that never stops may hold up the launcher.
+        """
         if len(self._sent) > _REMEMBERED_MAX:
             self._forget_the_gone()
         self._waiting |= names
-        self._waiting -= {name for name in sorted(self._waiting) if self._pass_on(name)}
-        if bool(self._waiting) == self._is_watching:
+        seconds = _TURN_SECONDS / max(1, len(self._waiting))
+        self._waiting -= {name for name in sorted(self._waiting) if self._pass_on(name, seconds)}
+        has_room = bool(self._waiting) and _has_room(2)
+        if has_room and self._turn is None:
+            self._turn = self._poller.at(poller.now() + _BETWEEN_TURNS_SECONDS, self._next_turn)
+        self._watch_room(bool(self._waiting) and not has_room)
+
+    def _next_turn(self) -> None:
+        self._turn = None
+        self._forward(set())
+
+    def _watch_room(self, is_wanted: bool) -> None:
+        if is_wanted == self._is_watching:
             return
-        self._is_watching = not self._is_watching
-        if self._is_watching:
+        self._is_watching = is_wanted
+        if is_wanted:
             self._poller.watch(2, poller.WRITABLE, lambda _events: self._forward(set()))
         else:
             self._poller.forget(2)
@@ -243,16 +263,18 @@ class Forwarder:
             for known in (self._sent, self._given_back, self._dropped):
                 known.pop(name, None)
 
-    def _pass_on(self, name: str) -> bool:
-        """Pass on what one process has written; say whether that is all."""
+    def _pass_on(self, name: str, seconds: float) -> bool:
+        """Pass on what one process has written, for so long; say whether that is all."""
+        until = poller.now() + seconds
         try:
             fd = os.open(f"{self._directory.all_errors}/{name}", os.O_RDWR | os.O_CLOEXEC)
         except OSError:
             return True  # the file of one that died long ago
         try:
             sent = self._sent.get(name, 0)
-            while data := os.pread(fd, _CHUNK_BYTES, sent):
-                if not _has_room(2):
+            while data := os.pread(fd, self._chunk_bytes, sent):
+                if not _has_room(2) or poller.now() > until:
+                    self._trim(fd, name, sent)
                     self._drop(fd, name, sent)
                     return False
                 if name in self._dropped:
@@ -270,7 +292,7 @@ class Forwarder:
         return True
 
     def _drop(self, fd: int, name: str, sent: int) -> None:
-        """Nobody takes what there is: give back all but the end of what is too much, for it lies in memory."""
+        """More comes than is taken: give back all but the end of what is too much, for it lies in memory."""
         size = os.fstat(fd).st_size
         if size - max(sent, self._dropped.get(name, 0)) > _UNREAD_MAX:
             self._dropped[name] = size - _GIVE_BACK_BYTES
@@ -288,6 +310,15 @@ class Forwarder:
         if sent - self._given_back.get(name, 0) > _GIVE_BACK_BYTES:
             self._given_back[name] = sent - TAIL_BYTES * 2
             inotify.give_back(fd, sent - TAIL_BYTES * 2)
+
+
+def _chunk_bytes_of(fd: int) -> int:
+    """Give how much may be written at once where there is room: into a pipe or terminal what surely fits."""
+    try:
+        is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+    except OSError:
+        is_file = False
+    return _FILE_CHUNK_BYTES if is_file else _PIPE_CHUNK_BYTES
 
 
 def _has_room(fd: int, seconds: float = 0.0) -> bool:

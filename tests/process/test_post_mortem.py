@@ -460,6 +460,24 @@ class TestShown:
             done.wait(10)
             done.stdout.close()
 
+    def test_a_writer_that_never_stops(self):
+        """Holds up neither the launcher nor other servers, however fast its lines are taken."""
+        script = """
+            import time
+            with Mortal.start_link(None) as victim:
+                GenServer.cast(victim, ("shell", "timeout 5 yes 0123456789abcdef >&2"))
+                began = time.monotonic()
+                for _ in range(3):
+                    with Mortal.start_link(None) as other:
+                        GenServer.call(other, None)
+                print(time.monotonic() - began, flush=True)
+                os._exit(0)
+        """
+        command = [sys.executable, "-c", PREAMBLE + textwrap.dedent(script)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+
+        assert 4.0 > float(done.stdout)
+
     def test_more_than_anybody_reads(self):
         """It is dropped, but for the end, with a line that says so: it would fill the memory."""
         script = """
