@@ -7,12 +7,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, assert_never
 
-from otp_runtime.core.supervisor_state import Child, PauseStep, StartStep, State, Step, StopStep
+from otp_runtime.core.restart import should_restart
+from otp_runtime.core.supervisor_state import (
+    Busy,
+    Child,
+    Down,
+    Halt,
+    New,
+    PauseStep,
+    StartStep,
+    State,
+    Step,
+    StopStep,
+    find_child,
+)
 
 if TYPE_CHECKING:
     from otp_runtime.core.child_spec import ChildSpec
 
-__all__ = ["is_auto_shutdown_due", "restart_steps", "siblings_of"]
+__all__ = ["is_auto_shutdown_due", "is_coming_back", "restart_steps", "siblings_of"]
 
 
 def restart_steps(state: State, failed: Child, wait: float = 0.0) -> tuple[Step, ...]:
@@ -31,6 +44,29 @@ def siblings_of(state: State, failed: Child) -> tuple[Any, ...]:
     """Give the ids of the other children that a restart of `failed` stops and starts."""
     ids = (child.spec.id for child in _group(state, failed))
     return tuple(child_id for child_id in ids if child_id != failed.spec.id)
+
+
+def is_coming_back(state: State, child_id: object) -> bool:
+    """Whether a process for this child is on its way, so that waiting for its name makes sense.
+
+    That is: a plan starts it, it is `"restarting"`, it is down and will start with a sibling that is `"restarting"`, or
+    it is dead and will be restarted as soon as the supervisor gets to it.
+    """
+    child = find_child(state, child_id)
+    match state.phase:
+        case Down() | Busy(goal=Halt()):
+            return False
+        case New():
+            return child is not None
+        case Busy(steps=steps) if any(isinstance(todo, StartStep) and todo.id == child_id for todo in steps):
+            return True
+    if child is None:
+        return False
+    if child.ended is not None:
+        return should_restart(child.spec.restart, child.ended.reason)
+    if child.pid is None:
+        return any(one.pid == "restarting" and child in _group(state, one) for one in state.children)
+    return child.pid == "restarting"
 
 
 def is_auto_shutdown_due(state: State, ended: ChildSpec) -> bool:

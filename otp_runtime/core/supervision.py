@@ -74,7 +74,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from otp_runtime.core.backoff import Streak, next_wait
 from otp_runtime.core.restart import add_restart, should_restart
 from otp_runtime.core.stopping import ended_as_told, stop_actions
-from otp_runtime.core.strategies import is_auto_shutdown_due, restart_steps, siblings_of
+from otp_runtime.core.strategies import is_auto_shutdown_due, is_coming_back, restart_steps, siblings_of
 from otp_runtime.core.supervisor_messages import (
     AbortStart,
     Action,
@@ -140,7 +140,6 @@ from otp_runtime.core.supervisor_state import (
     Waiting,
     child_of,
     find_child,
-    is_coming_back,
     is_halting,
     place_of,
 )

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from otp_runtime.core import backoff
-from otp_runtime.core.restart import should_restart
 from otp_runtime.core.supervisor_messages import Answer, Asked, ChildExited, RetryDue
 
 if TYPE_CHECKING:
@@ -41,7 +40,6 @@ __all__ = [
     "Waiting",
     "child_of",
     "find_child",
-    "is_coming_back",
     "is_halting",
     "is_running",
     "place_of",
@@ -179,27 +177,6 @@ class State:
     phase: Phase = New()
     backlog: tuple[Waiting, ...] = ()
     suspended: bool = False
-
-
-def is_coming_back(state: State, child_id: object) -> bool:
-    """Whether a process for this child is on its way, so that waiting for its name makes sense.
-
-    That is: a plan starts it, it is `"restarting"`, or it is dead and will be restarted as
-    soon as the supervisor gets to it.
-    """
-    child = find_child(state, child_id)
-    match state.phase:
-        case Down() | Busy(goal=Halt()):
-            return False
-        case New():
-            return child is not None
-        case Busy(steps=steps) if any(isinstance(todo, StartStep) and todo.id == child_id for todo in steps):
-            return True
-    if child is None:
-        return False
-    if child.ended is not None:
-        return should_restart(child.spec.restart, child.ended.reason)
-    return child.pid == "restarting"
 
 
 def is_halting(state: State) -> bool:

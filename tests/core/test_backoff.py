@@ -289,6 +289,7 @@ class TestStatic:
             sup.feed(ChildExited(told[0].pid, "shutdown"))
         assert stopped == seen
         assert [Retry("a", 1.0)] == sup.of(Retry)
+        assert ["a", *stopped] == [id for id in "abz" if is_coming_back(sup.state, id)]
         due(sup, 1.0)
 
         assert sorted([*stopped, "a"], key="zab".index) == sup.start_all()

@@ -144,6 +144,17 @@ class TestMeanwhile:
 
         assert ["stop c shutdown", "stop a shutdown", "start a", "start b", "start c"] == lines[3:]
 
+    @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+    def test_siblings_are_waited_for(self, me, strategy):
+        """Each of those that were stopped with it: a call by name finds its successor."""
+        with supervise(*(agent(id, backoff=SHORT) for id in "abc"), strategy=strategy):
+            before = [process.whereis(id) for id in "bc"]
+            sigkill("a")
+            for pid in before:
+                pid.wait(5.0)
+
+            assert [{}, {}] == [Agent.get(id, lambda held: held) for id in "bc"]
+
     def test_of_a_dynamic_supervisor(self, me):
         """The child goes by its last pid, and can be terminated by that."""
         with DynamicSupervisor.start_link() as sup:
