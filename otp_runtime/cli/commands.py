@@ -8,6 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final
 
+from otp_runtime.cli import output
 from otp_runtime.cli.failures import FAILED, CommandError
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ def run_command(arguments: list[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     module, _, function = options.performed_by.partition(":")
     perform: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(module), function)
+    if options.command != "run":
+        # what an application prints is its own affair
+        output.escape_the_unsayable()
     try:
         code = perform(options)
         sys.stdout.flush()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import select
@@ -75,7 +74,7 @@ def _records(directory: NodeDirectory, fd: int) -> Iterator[logging.LogRecord]:
 
 def _show(options: argparse.Namespace, record: logging.LogRecord) -> None:
     if options.json:
-        print(json.dumps(output.plain(_facts(record)), ensure_ascii=False), flush=True)
+        print(output.as_json(_facts(record)), flush=True)
         return
     paint = output.Painter()
     who = getattr(record, "server", None)

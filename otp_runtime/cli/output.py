@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -153,4 +154,19 @@ def plain(term: Any) -> Any:
 
 def print_json(value: Any) -> None:
     """Print one JSON document."""
-    print(json.dumps(plain(value), ensure_ascii=False, indent=2))
+    print(as_json(value, indent=2))
+
+
+def as_json(value: Any, *, indent: int | None = None) -> str:
+    """Give a JSON document, without letters that standard output cannot say."""
+    is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    return json.dumps(plain(value), ensure_ascii=not is_unicode, indent=indent)
+
+
+def escape_the_unsayable() -> None:
+    """Print what standard output cannot encode as an escape, which is one of JSON's, too: an error may hold anything.
+
+    Half a surrogate has no encoding; it stands for a byte of a path or argument that is no text.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")

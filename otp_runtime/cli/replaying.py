@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from otp_runtime.behaviours.keeping import at_once
 from otp_runtime.behaviours.returns import MISSING, Ignore, NoReply, RaiseInCaller, Reply, Stop
 from otp_runtime.behaviours.server_loop import _is_async, _shown
+from otp_runtime.cli import output
 from otp_runtime.core import messages as wire
 from otp_runtime.core.statem import Woke
 from otp_runtime.errors import CodecError
@@ -276,6 +277,7 @@ def main() -> None:
     orders = json.loads(sys.argv[1])
     fault = open(f"{orders['here']}/fault", "w", encoding="utf-8")  # noqa: SIM115 - for life
     faulthandler.enable(fault, all_threads=True)
+    output.escape_the_unsayable()
     if orders["json"]:
         # standard output is one JSON document, of the command's
         os.dup2(2, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +80,7 @@ def _show(options: argparse.Namespace, said: dict[str, Any]) -> None:
     if said["dropped"]:
         _tell(options, {"event": "dropped", "count": said["dropped"]})
     if options.json:
-        print(json.dumps(output.plain(said), ensure_ascii=False), flush=True)
+        print(output.as_json(said), flush=True)
         return
     paint = output.Painter()
     print(f"{paint(output.clock(said['at']), 'dim')} {paint(said['text'], _STYLES.get(said['event'], ''))}", flush=True)
@@ -90,7 +89,7 @@ def _show(options: argparse.Namespace, said: dict[str, Any]) -> None:
 def _tell(options: argparse.Namespace, fact: dict[str, Any]) -> None:
     """Say what is no event of the server's."""
     if options.json:
-        print(json.dumps(fact, ensure_ascii=False), flush=True)
+        print(output.as_json(fact), flush=True)
         return
     match fact:
         case {"event": "tracing", "server": server}:

@@ -32,6 +32,8 @@ class Counter(GenServer):
                 return Reply.error(KeyError("sold out"), state)
             case "leave":
                 raise ValueError("gone")
+            case ("odd", text):
+                raise ValueError(text)
         return Reply(("unknown", request), state)
 
 

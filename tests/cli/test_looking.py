@@ -1,5 +1,6 @@
 """Commands that look, from another terminal."""
 
+import json
 import os
 import signal
 
@@ -132,6 +133,17 @@ class TestWhy:
 
         assert ("counter", "killed", "killed") == (record["server"], record["reason"], record["kind"])
         assert {"os_pid", "signal", "exit_code", "oom", "python_traceback", "restart", "died_at"} <= record.keys()
+
+    @pytest.mark.parametrize("encoding", ["utf-8:strict", "utf-8:surrogateescape", "latin-1", "ascii"])
+    def test_words_that_have_no_encoding(self, shop, encoding):
+        """Half a surrogate, or a letter that the terminal has not: escaped in a text, and JSON all the same."""
+        shop.otp("call", "counter", r"('odd', '\udc80 \u20ac')")
+        done = shop.otp("why", "counter", PYTHONIOENCODING=encoding)
+        as_data = shop.otp("why", "counter", "--json", PYTHONIOENCODING=encoding)
+
+        assert (0, 0) == (done.returncode, as_data.returncode)
+        assert r"ValueError: \udc80" in done.stdout
+        assert "exception ValueError: \udc80 \u20ac" == json.loads(as_data.stdout)["reason"]
 
     def test_says_what_it_means(self, shop):
         """A signal in words, and what to look for."""
