@@ -9,6 +9,7 @@ FAILED: Final = 1  # the thing asked about failed
 USAGE: Final = 2  # argparse's own, too
 NOT_FOUND: Final = 3  # no such node or process
 GAVE_UP: Final = 4  # the tree gave up
+INTERRUPTED: Final = "interrupted"
 
 
 class CommandError(Exception):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otp_runtime.cli import output, target
-from otp_runtime.cli.failures import DONE, FAILED, CommandError, NoSuchThing, WrongUsage
+from otp_runtime.cli.failures import DONE, FAILED, INTERRUPTED, CommandError, NoSuchThing, WrongUsage
 from otp_runtime.host import recording_file
 from otp_runtime.process import death, recordings
 from otp_runtime.process.context import signal_name
@@ -68,6 +68,8 @@ def _recorded(directory: NodeDirectory, text: str) -> tuple[str, About]:
     for path, about in reversed(recordings.of_the_dead(directory)):
         if about.server == text or about.id == number:
             return path, about
+    if damaged := recordings.spoilt(directory, text, number):
+        raise CommandError(f"the recording of {text} cannot be read: something has damaged {damaged}")
     deaths = [record for record in death.records(directory) if record.server == text or record.id == number]
     if deaths:
         raise NoSuchThing(f"{text} died, but was not recorded: start it with record=True; `otp why {text}` says more")
@@ -156,6 +158,8 @@ def _tell(
 
 def _verdict(outcome: str, reason: str | None, recorded: str | None, *, is_same: bool) -> str:
     match outcome:
+        case "failed" if reason == INTERRUPTED:
+            return reason
         case "failed":
             return f"cannot be replayed: {reason}"
         case "before":

@@ -24,6 +24,7 @@ from otp_runtime.behaviours.keeping import at_once
 from otp_runtime.behaviours.returns import MISSING, Ignore, NoReply, RaiseInCaller, Reply, Stop
 from otp_runtime.behaviours.server_loop import _is_async, _shown
 from otp_runtime.cli import output
+from otp_runtime.cli.failures import INTERRUPTED
 from otp_runtime.core import messages as wire
 from otp_runtime.core.statem import Woke
 from otp_runtime.errors import CodecError
@@ -208,7 +209,7 @@ class Replay:
     def _died(self, error: BaseException) -> Ended:
         reason = booting.reason_of(error, SimpleNamespace(doomed=None))  # type: ignore[arg-type]  # the part it asks
         if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "BdbQuit":
-            return Ended("failed", "interrupted")
+            return Ended("failed", INTERRUPTED)
         return Ended("exception" if is_abnormal(reason) else "stop", describe(reason), error)
 
     def _end(self, end: Ended) -> None:

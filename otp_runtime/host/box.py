@@ -414,16 +414,20 @@ class BoxView:
 
     def watchdog(self) -> tuple[float, float]:
         """Give how long it may be busy (0.0: it is not watched), and then has to show its stacks."""
-        busy, grace = _WATCHDOG.unpack(os.pread(self._fd, _WATCHDOG.size, _WATCHDOG_AT))
+        busy, grace = _WATCHDOG.unpack(self._read(_WATCHDOG.size, _WATCHDOG_AT))
         return busy, grace
 
     def loop(self) -> Loop:
         """Look."""
-        head = os.pread(self._fd, _NAME_AT, 0)
+        head = self._read(_NAME_AT, 0)
         busy_since, handled = _LOOP_HEAD.unpack_from(head, _HOT_AT)
         loop_since, breakpoint_at, answer, traced, is_async = _LOOP_WATCH.unpack_from(head, _LOOP_SINCE_AT)
         spoken = bool(head[SPOKEN])
         return Loop(busy_since, handled, loop_since, breakpoint_at, answer, traced, is_async, spoken)
+
+    def _read(self, size: int, at: int) -> bytes:
+        """Read; what somebody has cut off is taken for zeros, a process that does nothing: its OS parent must go on."""
+        return os.pread(self._fd, size, at).ljust(size, b"\0")
 
 
 class Loop(NamedTuple):

@@ -146,7 +146,9 @@ def stat_fields(pid: int) -> list[str] | None:
 
 
 def open_pidfd(process: OsProcess) -> int | None:
-    """Open a descriptor that becomes readable when `process` ends; None when it is gone."""
+    """Open a descriptor that becomes readable when `process` ends; None when it is gone, or no number of a process."""
+    if process.pid <= 0:
+        return None
     try:
         pidfd = os.pidfd_open(process.pid)
     except ProcessLookupError:

@@ -99,6 +99,17 @@ def of_the_dead(directory: NodeDirectory) -> list[tuple[str, About]]:
     return found
 
 
+def spoilt(directory: NodeDirectory, server: str, process_id: int | None) -> str | None:
+    """Give the last recording of a server, or of one process, by the name of the file: what is in it is damaged."""
+    key = file_name_of(server) if is_name(server) else None
+    with contextlib.suppress(FileNotFoundError):
+        for name in sorted(os.listdir(directory.recordings), reverse=True):
+            whose, _, rest = name.rpartition("@")
+            if whose == key or rest.rpartition(".")[2] == str(process_id):
+                return f"{directory.recordings}/{name}"
+    return None
+
+
 __all__ = [
     "KEPT_PER_SERVER",
     "About",
@@ -106,6 +117,7 @@ __all__ = [
     "encode_about",
     "of_the_dead",
     "set_aside",
+    "spoilt",
     "unreadable",
     "why_unreadable",
 ]

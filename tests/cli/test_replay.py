@@ -103,7 +103,9 @@ class TestReplay:
             f"stopped before message {count}",
         ]
         assert shop.otp("replay", "basket", "--at", str(count + 1)).returncode == 2
-        assert shop.otp("replay", "basket", "--at", "0").returncode == 2
+        refused = shop.otp("replay", "basket", "--at", "0")
+        assert refused.returncode == 2
+        assert "argument --at: a whole number from 1 on is needed, not '0'" in refused.stderr
 
     def test_of_an_async_server(self, shop):
         """In an event loop."""
@@ -219,6 +221,13 @@ class TestPdb:
 
         assert "(Pdb) {}" in done.stdout
 
+    def test_left_early(self, shop):
+        """It is no failure of the recording."""
+        die(shop, "('add', 'apple', 0)", "split")
+        done = shop.otp_with("q\n", "replay", "basket", "--pdb", "--at", "1")
+
+        assert (1, "(Pdb) interrupted") == (done.returncode, done.stdout.splitlines()[-1])
+
     def test_not_with_json(self, shop):
         """A debugger is for people."""
         assert shop.otp("replay", "basket", "--pdb", "--json").returncode == 2
@@ -239,6 +248,17 @@ class TestNothingToReplay:
         die(shop, "('add', 'apple', 0)", "split", name="plain")
 
         assert "plain died, but was not recorded: start it with record=True" in shop.otp("replay", "plain").stderr
+
+    @pytest.mark.parametrize("damage", [b"", b"\0" * 64])
+    def test_of_one_whose_recording_is_damaged(self, shop, damage):
+        """That there was one is said, and where it lies."""
+        die(shop, "('add', 'apple', 0)", "split")
+        for path in shop.directory.glob("*/records/basket@*"):
+            path.write_bytes(damage)
+        done = shop.otp("replay", "basket")
+
+        assert 1 == done.returncode
+        assert "the recording of basket cannot be read: something has damaged /" in done.stderr
 
 
 SCRIPT = """

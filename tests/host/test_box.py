@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from otp_runtime.host import box as boxes
-from otp_runtime.host.box import Box
+from otp_runtime.host.box import Box, BoxView
 from otp_runtime.host.directory import DirectoryUnusable
 from otp_runtime.host.kernel import OsProcess
 
@@ -203,3 +203,17 @@ class TestVerdict:
 
         assert box.last_words(str(tmp_path / "words")) == b"w" * 4092
         assert box.verdict(str(tmp_path / "verdict")) == b"v" * 1020
+
+
+class TestBoxView:
+    @pytest.mark.parametrize("size", [0, 100])
+    def test_a_box_that_was_cut_off(self, path, size):
+        """Says of a process that it does nothing: whoever looks must go on."""
+        with open(path, "wb") as file:
+            file.write(bytes(size))
+        view = BoxView(path)
+        try:
+            assert (0.0, 0.0) == view.watchdog()
+            assert 0.0 == view.loop().busy_since
+        finally:
+            view.close()

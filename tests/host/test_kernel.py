@@ -78,6 +78,11 @@ class TestOpenPidfd:
         """None."""
         assert kernel.open_pidfd(OsProcess(2**22 + 1, 1)) is None
 
+    @pytest.mark.parametrize("number", [0, -1])
+    def test_no_number_of_a_process(self, number):
+        """As a spoilt box says it: that is nobody."""
+        assert kernel.open_pidfd(OsProcess(number, 0)) is None
+
 
 class TestSendSignal:
     def test_to_the_dead(self, zombie):
