@@ -17,7 +17,6 @@ otp_runtime.errors.BadChildSpec: bad child spec: rss_hard='a lot'; allowed: byte
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -33,6 +32,7 @@ _UNITS: Final = {"B": 1} | {
     for suffix, base in (("B", 1000), ("IB", 1024))
 }
 _SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?B)\s*", re.ASCII | re.IGNORECASE)
+_MOST: Final = 1 << 63
 _BYTES_ALLOWED: Final = "bytes above 0, as 400_000_000 or '400MB' (B, KB, MB, GB, TB, KiB, MiB, GiB, TiB), or None"
 
 
@@ -132,7 +132,7 @@ def _bytes_of(field: str, given: object) -> int:
         return 0
     size: object = given
     if isinstance(given, str) and (found := _SIZE.fullmatch(given)) is not None:
-        size = int(float(found[1]) * _UNITS[found[2].upper()])
+        size = int(min(float(found[1]) * _UNITS[found[2].upper()], _MOST))
     if not _is_count(size):
         raise BadChildSpec(field, given, _BYTES_ALLOWED)
     assert isinstance(size, int)
@@ -140,11 +140,11 @@ def _bytes_of(field: str, given: object) -> int:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 1 << 63
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < _MOST
 
 
 def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _MOST
 
 
 __all__ = ["Bounds", "Limits", "Over", "Usage", "bounds_of", "check_limits", "passed"]

@@ -52,6 +52,7 @@ MEASURE_SECONDS: Final = 0.06
 """What a server did in less says nothing: the kernel counts its time in ticks of up to a hundredth of a second."""
 
 RUNS_SHARE: Final = 0.5
+_MOST: Final = 1e300
 _ALLOWED: Final = (
     f"None or Watchdog(busy=…, grace=…): seconds, busy of {LOOK_SECONDS:g} (the time between two looks) or more, "
     "grace of 0 or more"
@@ -88,7 +89,7 @@ def check_watchdog(options: Mapping[str, Any]) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_MOST < value < _MOST
 
 
 # -- what is seen, what is remembered ------------------------------------------------------------------------

@@ -26,7 +26,9 @@ class TestLimits:
         assert size == Limits(rss_hard=given).bounds().rss_hard
 
     @pytest.mark.parametrize("field", ["rss_soft", "rss_hard"])
-    @pytest.mark.parametrize("given", [0, -1, True, 1.5, "400", "400M", "MB", "-4MB", "0MB", "a lot", b"4MB", 1 << 63])
+    @pytest.mark.parametrize(
+        "given", [0, -1, True, 1.5, "400", "400M", "MB", "-4MB", "0MB", "a lot", b"4MB", 1 << 63, "9" * 400 + "TB"]
+    )
     def test_wrong_bytes(self, field, given):
         """The error names the field, the value and what is allowed."""
         with pytest.raises(BadChildSpec, match="'400MB'") as caught:
@@ -34,7 +36,7 @@ class TestLimits:
 
         assert (field, given) == (caught.value.field, caught.value.value)
 
-    @pytest.mark.parametrize("seconds", [0, -1.0, True, "2", float("inf"), float("nan")])
+    @pytest.mark.parametrize("seconds", [0, -1.0, True, "2", float("inf"), float("nan"), 10**400])
     def test_wrong_seconds(self, seconds):
         """They are above 0."""
         with pytest.raises(BadChildSpec, match="cpu_seconds"):

@@ -246,6 +246,14 @@ class TestCheck:
         with pytest.raises(BadChildSpec, match=r"busy of 0\.25"):
             check_watchdog({"watchdog": Watchdog(busy=0.2)})
 
+    @pytest.mark.parametrize("seconds", [10**400, math.inf, math.nan, "5", True])
+    def test_what_is_no_time(self, seconds):
+        """A number that no clock has is as wrong as a text."""
+        with pytest.raises(BadChildSpec, match="busy"):
+            check_watchdog({"watchdog": Watchdog(busy=seconds)})
+        with pytest.raises(BadChildSpec, match="grace"):
+            check_watchdog({"watchdog": Watchdog(grace=seconds)})
+
 
 class TestWords:
     @pytest.mark.parametrize(
