@@ -260,7 +260,8 @@ def _start_partition(name: str, start: bytes) -> Any:
 
 
 def _run_named(context: Context, boot: Boot, name: str, run: Callable[[Context, Boot], Any]) -> Any:
-    failed = booting.take_name(context, boot, name)
+    # one that succeeds another is to have its name, and has it when it is that process
+    failed = None if boot.succession is not None else booting.take_name(context, boot, name)
     return run(context, boot) if failed is None else failed[0]
 
 

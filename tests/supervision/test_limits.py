@@ -22,6 +22,7 @@ from otp_runtime import (
     PartitionSupervisor,
     ServerDown,
     Supervisor,
+    Via,
     process,
     why,
 )
@@ -170,6 +171,17 @@ class TestSoft:
         (_, second) = assert_receive(("init", ...), SOON)
 
         assert (second, 8) == (spend(whoami, pid), spend(value, pid))
+
+    def test_a_partition(self, me):
+        """It has the name of its partition, which its successor does not take again."""
+        spec = Spender.child_spec((me, 7), limits=Limits(rss_soft="150MB"))
+        with PartitionSupervisor.start_link(spec, name="pool", partitions=1):
+            partition = Via(PartitionSupervisor, ("pool", 0))
+            assert_receive(("init", ...), SOON)
+            spend(leak(200 * MB), partition)
+            (_, second) = assert_receive(("init", ...), SOON)
+
+            assert (second, 8) == (spend(whoami, partition), spend(value, partition))
 
     def test_no_call_fails(self, me):
         """A megabyte leaks with every message; calls go on meanwhile, and each is counted once."""
