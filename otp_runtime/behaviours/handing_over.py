@@ -14,6 +14,7 @@ Written as coroutines for the sake of async servers; one of a synchronous server
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from otp_runtime.behaviours.returns import MISSING, Ignore, NoReply, Ok, RaiseIn
 from otp_runtime.behaviours.system_messages import changed_state
 from otp_runtime.core import messages as wire
 from otp_runtime.errors import CodecError
+from otp_runtime.host import poller
 from otp_runtime.process import boot as booting
 from otp_runtime.process import estate
 from otp_runtime.process.context import ExitSignal
@@ -30,7 +32,7 @@ from otp_runtime.process.parting import Parting
 from otp_runtime.process.shipping import is_importable
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterator
 
     from otp_runtime.behaviours.server_loop import ServerLoop
     from otp_runtime.process.succession import Succession
@@ -49,6 +51,16 @@ def at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 async def _settled(result: Any) -> Any:
     return await result if inspect.isawaitable(result) else result
+
+
+@contextlib.contextmanager
+def _callback(loop: ServerLoop) -> Iterator[None]:
+    """Note in the box that a callback runs: a watchdog sees then whether it returns."""
+    loop.box.enter_callback(poller.now(), loop.handled, b"")
+    try:
+        yield
+    finally:
+        loop.box.leave_callback()
 
 
 # -- the predecessor ---------------------------------------------------------------------------------------
@@ -109,7 +121,8 @@ async def _release(loop: ServerLoop) -> bool:
     release = getattr(loop.server, "release", None)
     if release is None:
         return False
-    await _settled(release(loop.state))
+    with _callback(loop):
+        await _settled(release(loop.state))
     return True
 
 
@@ -140,7 +153,8 @@ async def _open_again(loop: ServerLoop) -> None:
     timers = set(context.timers)
     monitors = {ref for peer in context.peers.values() for ref in peer.monitors}
     try:
-        result = await _settled(loop.server.init(loop.arg))
+        with _callback(loop):
+            result = await _settled(loop.server.init(loop.arg))
     except ExitSignal:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever it is, it ends the server by OTP's rules
@@ -165,7 +179,8 @@ async def succeed(loop: ServerLoop, succession: Succession) -> None:
         name = f"{loop.cls.__module__}.{loop.cls.__qualname__}"
         raise booting.BadReturn(("not_importable", name))
     left = succession.await_estate()
-    _check_init(await _settled(loop.server.init(loop.arg)))
+    with _callback(loop):
+        _check_init(await _settled(loop.server.init(loop.arg)))
     codec = loop.context.codec
     try:
         context = succession.open(codec.decode(left["context"]))
@@ -176,7 +191,8 @@ async def succeed(loop: ServerLoop, succession: Succession) -> None:
     except CodecError as error:
         raise booting.BadReturn(("bad_state", str(error))) from error
     if succession.is_fresh:
-        state = changed_state(await _settled(loop.server.code_change(left["vsn"], state, extra)))
+        with _callback(loop):
+            state = changed_state(await _settled(loop.server.code_change(left["vsn"], state, extra)))
     succession.await_switch()
     loop.context, loop.box = context, context.box
     loop.settled()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from otp_runtime.behaviours.keeping_loop import Keeping
 from otp_runtime.behaviours.returns import NoReply, RaiseInCaller, Reply, Stop
 from otp_runtime.behaviours.server_loop import End, EndAsync, ServerLoop
+from otp_runtime.host import poller
 from otp_runtime.process import boot as booting
 from otp_runtime.process import places
 from otp_runtime.process.context import ExitSignal
@@ -35,7 +36,11 @@ class Lasting(ServerLoop):
         if boot.succession is None:
             try:
                 mail = Mail.attach(self.context)
+                mail.name = name if isinstance(name, str) else ""
+                # what waited is decoded: objects of the user's may do anything then, never return too
+                self.box.enter_callback(poller.now(), 0, b"")
                 mail.recover()
+                self.box.leave_callback()
                 mail.be_held(boot)
             except ExitSignal as signal:
                 boot.say("error", signal.reason)

@@ -35,11 +35,15 @@ class Watched(ServerLoop):
 
     _stacks_fd = -1
 
+    def run(self, boot: Boot, name: Any, arg: Any) -> Any:
+        """Live, watched from the first; give the exit reason."""
+        self.settled()
+        boot.send(["watch"])
+        return super().run(boot, name, arg)
+
     def live(self, boot: Boot, arg: Any) -> Any:
         """Run `init`, which counts as a callback, and the loop; give the exit reason."""
         if boot.succession is None:
-            self.settled()
-            boot.send(["watch"])
             self.box.enter_callback(poller.now(), 0, b"")
         return super().live(boot, arg)
 
@@ -51,6 +55,7 @@ class Watched(ServerLoop):
             os.close(self._stacks_fd)
         self._stacks_fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
         # chained to the default action: the signal that shows the stacks ends the process, with nothing between
+        faulthandler.unregister(kernel.STACKS_SIGNAL)
         signal.signal(kernel.STACKS_SIGNAL, signal.SIG_DFL)
         faulthandler.register(kernel.STACKS_SIGNAL, self._stacks_fd, all_threads=True, chain=True)
         signal.signal(kernel.ANSWER_SIGNAL, self._answer_watchdog)
@@ -75,6 +80,7 @@ class Watched(ServerLoop):
 
     def _system(self, envelope: wire.Envelope) -> None:
         if wire.is_handover(envelope[3]):
+            # parked it waits, with a time limit of its own; what runs of the user's is noted there
             super()._system(envelope)
             return
         self.box.enter_callback(poller.now(), self.handled, b"")

@@ -21,6 +21,7 @@ from otp_runtime.host import kernel, pipe, poller
 from otp_runtime.process import current, succession
 from otp_runtime.process.context import Slot, reason_of_status
 from otp_runtime.process.offspring import Child, judge_threads
+from otp_runtime.process.watchman import gather
 from otp_runtime.terms.reason import crash_of
 
 if TYPE_CHECKING:
@@ -298,6 +299,9 @@ class Handover:
                 self._feed(core.Loaded())
             case ["ready"]:
                 self._feed(core.Ready())
+            case ["watch"]:
+                if self._understudy is not None:
+                    self.offspring.watchman.begin(self._understudy)
             case ["serves"]:
                 self.offspring.watchman.begin(self.child)
                 self._feed(core.Served())
@@ -307,6 +311,11 @@ class Handover:
     def _gone(self) -> None:
         """The successor is dead before it was one."""
         assert self._understudy is not None
+        if self._understudy.hang is not None:
+            gather(self._understudy, self.offspring.directory.native_stack(self.number))
+            facts = self._understudy.words["hang"]
+            self.context.node.warn(f"the successor of {self.child.pid!r} hung: {facts['found']}\n  at: {facts['at']}")
+            self._said = ["error", self._understudy.hang]
         if self.offspring.directory.has_box(self.number):
             judge_threads(self.context, self._understudy.os_process, "killed", besides=self.child.id)
             self.offspring.directory.forget(self.number)

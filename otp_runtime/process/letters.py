@@ -85,17 +85,24 @@ def forget_deaths(place: places.Place) -> None:
 
 
 def keep(
-    context: Context, box: Box, place: places.Place, payload: bytes, which: InHand, deaths: list[dict[str, Any]]
+    context: Context,
+    box: Box,
+    place: places.Place,
+    payload: bytes,
+    which: InHand,
+    deaths: list[dict[str, Any]],
+    *,
+    name: str = "",
 ) -> None:
     """Make a message of the server with this box and place a dead letter, and report it, once.
 
-    It is the same letter however often it is kept.
+    `name` is the one that it is about to take, if it has none yet. It is the same letter however often it is kept.
     """
     directory = context.directory
     key = f"{place[0]} {which.epoch} {which.number}"
     letter = DeadLetter(
         id=hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()[:8],
-        server=box.name or box.label,
+        server=box.name or name or box.label,
         message="a message that cannot be decoded" if which.is_reading else death.describe_message(payload) or "",
         deaths=deaths,
         reason=deaths[-1]["reason"],

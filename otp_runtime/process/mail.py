@@ -171,6 +171,8 @@ class Mail:
         """Use `open`, or `inherit`."""
         self.context = context
         self.file = file
+        self.name = ""
+        """The name that the server is about to take: messages are read before it has it."""
         self.done = file.marks[mail_file.DONE]
         self.next = 0
         self.in_hand: tuple[Letter, wire.Envelope] | None = None
@@ -306,7 +308,7 @@ class Mail:
         context = self.context
         which = InHand(*self._key(letter.number), is_reading=is_reading)
         deaths = letters.deaths_of(context.place, *self._key(letter.number))
-        letters.keep(context, context.box, context.place, letter, which, deaths)
+        letters.keep(context, context.box, context.place, letter, which, deaths, name=self.name)
         self.file.marks[mail_file.READING] = 0
         if is_reading:
             self.take_out(letter)
@@ -457,7 +459,7 @@ class Mail:
         self._taken_below = max(self.file.taken(), default=-1) + 1
 
     def _who(self) -> str:
-        return self.context.box.name or self.context.box.label
+        return self.context.box.name or self.name or self.context.box.label
 
 
 def _frames(letter: Letter, number: int) -> list[bytes]:

@@ -396,6 +396,7 @@ class Offspring:
         assert child.box is not None
         # a successor that is watched says so itself
         self.watchman.forget(child)
+        self.watchman.forget(successor)
         child.box.watchdog = None
         child.box.inhabit(successor_process)
         self.adopt(old)

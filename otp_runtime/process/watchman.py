@@ -111,14 +111,15 @@ class Watchman:
         if child.doom is not None or child.pidfd < 0:
             return True
         is_idle = not loop.busy_since and child.os_process.pid not in self._stopped
-        return is_idle and (child.told or child.id in self._offspring.handovers)
+        # one without a job is to succeed another, and waits for it
+        return is_idle and (child.told or child.job is None or child.id in self._offspring.handovers)
 
     def _look_at(self, watched: _Watched, now: float, late: float) -> float:
         """Look at one child; give when it must be looked at next."""
         os_pid = watched.child.os_process.pid
         loop = watched.view.loop()
         if self._is_left_alone(watched.child, loop):
-            watched.watch = watchdog.Watch(watched.watch.settings)
+            watched.watch = watchdog.Watch(watched.watch.settings, not_before=now)
             return math.inf
         seen = watchdog.Seen(
             busy_since=loop.busy_since,

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+from pathlib import Path
 
 from otp_runtime import GenServer, NoReply, Ok, Reply, Watchdog, process, statem
 from otp_runtime.behaviours.gen_statem import GenStateMachine
@@ -59,6 +60,38 @@ class Trapping(Hanger):
 
     def terminate(self, reason, seconds):
         time.sleep(seconds or 0)
+
+
+class Leaving(Hanger):
+    """Hangs when it is handed over: in the process that leaves, or in the one that succeeds it.
+
+    Its state says where, and which file says that the first one leaves.
+    """
+
+    def init(self, state):
+        where, left = state
+        if where == "init" and os.path.exists(left):
+            os.unlink(left)
+            lock()
+        return state
+
+    def release(self, state):
+        where, left = state
+        if where == "release":
+            lock()
+        Path(left).touch()
+
+    def code_change(self, vsn, state, extra):
+        if state[0] == "code_change":
+            lock()
+        return state
+
+
+class AsyncLeaving(Leaving):
+    """The same with an event loop."""
+
+    async def handle_info(self, message, state):
+        return NoReply(state)
 
 
 class AsyncHanger(GenServer):

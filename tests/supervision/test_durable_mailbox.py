@@ -38,6 +38,7 @@ from otp_runtime.process import letters
 from otp_runtime.process.current import current
 from otp_runtime.supervision.upgrade import recycle
 from otp_runtime.testing import assert_receive, gate, sigkill, wait_restarted
+from tests.supervision.hangers import QUICK, Unreadable
 from tests.supervision.mailers import (
     AsyncCounter,
     AsyncMailer,
@@ -562,6 +563,18 @@ class TestRedeliver:
             assert ["behind"] == handled(1)
             (letter,) = dead_letters()
             assert ("a message that cannot be decoded", "killed by SIGKILL") == (letter.message, letter.reason)
+            assert letter.server == "mailer"
+
+    @pytest.mark.parametrize("cls", [Mailer, AsyncMailer])
+    def test_one_that_hangs_who_reads_it(self, me, cls):
+        """The watchdog of a successor watches while that reads what waited."""
+        with supervise(cls.child_spec(me, name="mailer", watchdog=QUICK)):
+            GenServer.cast("mailer", Unreadable())
+            GenServer.cast("mailer", "behind")
+
+            assert ["behind"] == handled(1)
+            (letter,) = dead_letters()
+            assert "('hang', 'blocked')" == letter.reason
 
     def test_a_stop_is_no_fault_of_the_message(self, me):
         """Its callback returned: it is handled, and the queue behind it goes on."""

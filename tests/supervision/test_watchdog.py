@@ -32,7 +32,7 @@ from otp_runtime import (
 from otp_runtime.process.current import current
 from otp_runtime.testing import assert_receive, freeze, gate, hang, segfault, thaw, wait_restarted
 from tests.supervision import hangers
-from tests.supervision.hangers import AsyncHanger, Hanger, Machine, Spoken, Trapping
+from tests.supervision.hangers import AsyncHanger, AsyncLeaving, Hanger, Leaving, Machine, Spoken, Trapping
 
 MANY = 1_000_000
 PTRACE_SEIZE, PTRACE_DETACH = 0x4206, 17
@@ -336,6 +336,34 @@ class TestAfterwards:
 
 
 @pytest.mark.slow
+class TestAcrossAHandover:
+    KINDS = ((Leaving, "blocked"), (AsyncLeaving, "event_loop"))
+
+    @pytest.mark.parametrize(("cls", "kind"), KINDS)
+    @pytest.mark.parametrize("where", ["init", "code_change"])
+    def test_a_successor_that_hangs(self, me, where, cls, kind, tmp_path):
+        """The upgrade fails, with the reason, and the server goes on as it is."""
+        state = (where, str(tmp_path / "left"))
+        with supervise(cls.child_spec(state, name="leaving")):
+            pid = process.whereis("leaving")
+            with pytest.raises(UpgradeFailed) as failed:
+                upgrade("leaving")
+
+            assert ("hang", kind) == failed.value.reason
+            assert (pid, state) == (process.whereis("leaving"), GenServer.call("leaving", None))
+
+    @pytest.mark.parametrize(("cls", "kind"), KINDS)
+    def test_a_release_that_hangs(self, me, cls, kind, tmp_path):
+        """It is a callback, too."""
+        with supervise(cls.child_spec(("release", str(tmp_path / "left")), name="leaving")):
+            pid = process.whereis("leaving")
+            with pytest.raises(UpgradeFailed):
+                upgrade("leaving")
+
+            assert ("hang", kind) == why(pid).reason
+            assert last_line(hangers.lock) == why(pid).hang["at"]
+
+
 class TestOnItsWayOut:
     def test_a_callback_that_hangs_is_found(self, me):
         """Also where the supervisor would wait for its end for ever."""
