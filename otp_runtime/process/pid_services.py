@@ -79,12 +79,16 @@ class PidServices:
         if peer is None or peer.id in context.dying:
             self._after(pid, self.wait(pid, None), exc)
             return
+        is_supervisor = peer.box.kind == boxes.KIND_SUPERVISOR
         try:
             self._stop(pid, peer.box)
         except NoProcess:
             self._after(pid, context.epitaph(context.key_of(pid)), exc)
         except ServerDown as error:
             self._after(pid, error.reason, exc)
+        else:
+            # a supervisor that gave up ends as one that is stopped, and this process may not have seen it end
+            self._after(pid, "shutdown" if is_supervisor else "normal", exc)
 
     def _stop(self, pid: Pid, box: Box) -> None:
         if box.flag(boxes.READY) == boxes.PLAIN:
@@ -122,9 +126,10 @@ class PidServices:
         if peer is None or peer.id in context.dying:
             self._after(pid, await self.wait_async(pid, None), exc)
             return
+        is_supervisor = peer.box.kind == boxes.KIND_SUPERVISOR
         try:
             if peer.box.flag(boxes.READY) != boxes.PLAIN:
-                await ending.astop(pid, "shutdown" if peer.box.kind == boxes.KIND_SUPERVISOR else "normal")
+                await ending.astop(pid, "shutdown" if is_supervisor else "normal")
             else:
                 process.exit(pid, "shutdown")
                 await self.wait_async(pid, None)
@@ -132,6 +137,8 @@ class PidServices:
             self._after(pid, context.epitaph(context.key_of(pid)), exc)
         except ServerDown as error:
             self._after(pid, error.reason, exc)
+        else:
+            self._after(pid, "shutdown" if is_supervisor else "normal", exc)
 
 
 install_pid_services(PidServices())

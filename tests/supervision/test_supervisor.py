@@ -1,5 +1,6 @@
 """Supervisors: the order of starts and stops, strategies, restart types, intensity, shutdown."""
 
+import asyncio
 import os
 import select
 import signal
@@ -373,6 +374,32 @@ class TestIntensity:
         with pytest.raises(ServerDown) as error, start(record, "a", max_restarts=0) as top:  # noqa: PT012 - the block is under test
             sigkill("a")
             top.wait(5.0)
+
+        assert error.value.reason == "shutdown"
+
+    def test_a_block_that_has_not_seen_it_says_so(self, record):
+        """Nothing in it looked at anything of the library's after the end."""
+        with pytest.raises(ServerDown) as error, start(record, "a", max_restarts=0) as top:  # noqa: PT012 - the block is under test
+            pidfd = os.pidfd_open(top.os_pid)
+            sigkill("a")
+            select.select([pidfd], [], [], 5.0)
+            os.close(pidfd)
+
+        assert error.value.reason == "shutdown"
+
+    def test_an_async_block_that_has_not_seen_it_says_so(self, record):
+        """The same with `async with`."""
+
+        async def main():
+            top = start(record, "a", max_restarts=0)
+            pidfd = os.pidfd_open(top.os_pid)
+            async with top:
+                sigkill("a")
+                select.select([pidfd], [], [], 5.0)
+                os.close(pidfd)
+
+        with pytest.raises(ServerDown) as error:
+            asyncio.run(main())
 
         assert error.value.reason == "shutdown"
 
