@@ -140,15 +140,21 @@ def run(node: NodeHandle, number: int, order: dict[str, Any]) -> NoReturn:
         job = dataclasses.replace(Job.from_term(order["job"]), links=())
         reaper = kernel.OsProcess(*order["reaper"])
         said = os.open(node.directory.handover(number, "said"), os.O_WRONLY | os.O_CLOEXEC)
-        node.directory.make_mailbox(number)
-        box = Box.create(node.directory.box(number), number, LAUNCHER_ID, boxes.KIND_THREAD, time.time())
+        boot = booting.Boot(node, said)
+        try:
+            node.directory.make_mailbox(number)
+            box = Box.create(node.directory.box(number), number, LAUNCHER_ID, boxes.KIND_THREAD, time.time())
+        except OSError as error:
+            # no room: no fault of ours, and the predecessor goes on
+            node.directory.forget(number)
+            boot.say("error", crash_of(error))
+            os._exit(status)
         booting.take_over(node, job, box, reaper, {said})
         understudy = Context(node, number, box, is_program=True)
         understudy.pid = understudy.pid_of(order["id"])
         box.set_flag(boxes.READY, boxes.PLAIN)
         current.enter(node)
         current.become(understudy)
-        boot = booting.Boot(node, said)
         succession = boot.succession = Succession(node, number, order, job, boot)
         reason = booting.live(understudy, boot, job, _no_supervisor)
         if succession.taken:

@@ -119,6 +119,23 @@ class TestRecycle:
 
         assert ([], {}) == (clients.failed, clients.lost(state()["sold"]))
 
+    def test_no_room_for_a_successor(self, shop, caplog):
+        """The reason says so; it is nothing to be reported to anybody, and nothing is left of it."""
+        directory = current().directory
+        number = directory.next_id() + 1
+        Path(directory.box(number)).touch()
+        pid, before = process.whereis("shop"), process.whereis("shop").os_pid
+        with pytest.raises(UpgradeFailed) as failed:
+            recycle("shop", timeout=WAIT)
+
+        assert ("FileExistsError", True) == (
+            failed.value.reason.type,
+            directory.box(number) in failed.value.reason.message,
+        )
+        assert (pid, before) == (process.whereis("shop"), pid.os_pid)
+        assert not [path for path in directory.path.glob("p/*") if path.name.split(".")[0] == str(number)]
+        assert "please report it" not in caplog.text
+
     def test_code_on_disk_does_not_count(self, code, shop):
         """It is the OS parent's code, before an upgrade and after it."""
         code.shop(2)
