@@ -33,6 +33,7 @@ that generation is. TRIED, TRIES: which was tried again, and how often. EPOCH: w
 READING: the one that was being decoded by a successor. TAKEN: how many follow in the list of those out of turn.
 """
 
+_FRESH = struct.Struct("9Q")
 _TAKEN_AT = 16
 TAKEN_MAX = HEADER // 8 - _TAKEN_AT
 _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
@@ -207,7 +208,9 @@ def drain(fifo: int, path: str) -> None:
     except OSError:
         return
     try:
-        os.lseek(fd, 0, os.SEEK_END)
+        if os.lseek(fd, 0, os.SEEK_END) == HEADER:
+            # it may have died while it emptied the log: then the marks are of what is gone, and not of what comes now
+            os.pwrite(fd, _FRESH.pack(0, 0, 0, 0, 0, 0, time.time_ns(), 0, 0), DONE * 8)
         for _ in range(DRAIN_STEPS):
             _splice(fifo, fd, _COPY, flags=_NONBLOCK)
     except OSError:

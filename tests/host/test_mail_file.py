@@ -9,7 +9,7 @@ import pytest
 
 from otp_runtime.host import mail_file
 from otp_runtime.host.directory import DirectoryUnusable
-from otp_runtime.host.mail_file import BEGUN, DONE, HEADER, TAKEN_MAX, MailFile, NoRoom, drain, in_hand
+from otp_runtime.host.mail_file import BEGUN, DONE, HEADER, TAKEN, TAKEN_MAX, MailFile, NoRoom, drain, in_hand
 
 
 @pytest.fixture
@@ -161,6 +161,28 @@ class TestClear:
         os.write(fifo, b"two")
 
         assert (b"two", b"two") == (log.take(fifo, 65536), log.read_all())
+
+    def test_a_death_in_the_middle_of_it(self, fifo, log):
+        """The marks of what is gone mean nothing to what the OS parent moves there then."""
+        log.marks[DONE] = log.marks[BEGUN] = log.marks[TAKEN] = 7
+        os.truncate(log.path, HEADER)
+        os.write(fifo, b"behind")
+        drain(fifo, log.path)
+        other = MailFile.open(log.path)
+
+        assert (b"behind", [0, 0, 0]) == (other.read_all(), [other.marks[mark] for mark in (DONE, BEGUN, TAKEN)])
+        other.close()
+        assert in_hand(log.path) is None
+
+    def test_a_log_that_is_not_empty_keeps_its_marks(self, fifo, log):
+        """What is handled of it stays handled."""
+        os.write(fifo, b"one")
+        log.take(fifo, 65536)
+        log.marks[DONE] = 1
+        os.write(fifo, b"two")
+        drain(fifo, log.path)
+
+        assert 1 == log.marks[DONE]
 
 
 class TestReplace:
