@@ -13,8 +13,11 @@ from otp_runtime.core import causes, stacks
 from otp_runtime.core import messages as wire
 from otp_runtime.core.names import file_name_of, is_name, name_of
 from otp_runtime.errors import CallError, CodecError
+from otp_runtime.host import box as boxes
+from otp_runtime.host import kernel
 from otp_runtime.host.box import Box
 from otp_runtime.process import current, reports, stderr
+from otp_runtime.process.peers import await_verdict
 from otp_runtime.terms.codec import Codec
 from otp_runtime.terms.pid import Global, Pid, Via
 from otp_runtime.terms.reason import Crash, Exited, Signalled, amount, describe, is_abnormal
@@ -309,15 +312,23 @@ def records_of(directory: NodeDirectory, server: Any) -> list[Death]:
     known = records(directory)
     if not isinstance(server, Pid):
         return [record for record in known if record.server == str(server)]
-    of_process = [record for record in known if record.id == server.id]
-    if of_process:
-        return of_process
     box = Box.open(directory.box(server.id))
-    if box is None:
-        return []
-    name = box.name
-    box.close()
-    return [record for record in known if name and record.server == name]
+    name = ""
+    if box is not None:
+        if _has_ended(box):
+            # its record is written before its verdict, and a successor may be there before both
+            await_verdict(box)
+            known = records(directory)
+        else:
+            name = box.name
+        box.close()
+    of_process = [record for record in known if record.id == server.id]
+    return of_process or [record for record in known if name and record.server == name]
+
+
+def _has_ended(box: Box) -> bool:
+    process = box.identity.os_process
+    return bool(box.flag(boxes.JUDGED)) or kernel.start_time(process.pid) != process.start
 
 
 def _pid_of(server: Via | Global) -> Pid | None:

@@ -70,6 +70,18 @@ class TestUse:
 
             assert ahead == {os_process("a")}
 
+    def test_the_death_is_explained(self, me):
+        """By its own record, though the successor may be there before that is written."""
+        told = []
+        with supervise(Agent.child_spec(int, name="a", spare=1)):
+            for number in (signal.SIGKILL, signal.SIGTERM) * 10:
+                dead = process.whereis("a")
+                os.kill(dead.os_pid, number)
+                wait_restarted("a", after=dead)
+                told.append((dead.id, why(dead).id, why(dead).signal == number.name))
+
+        assert [(one, one, True) for one, _other, _right in told] == told
+
     def test_a_start_uses_it(self, me):
         """So is the process of a child that is started by hand."""
         with DynamicSupervisor.start_link() as sup:
