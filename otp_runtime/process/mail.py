@@ -449,13 +449,13 @@ class Mail:
 
     # -- handover -------------------------------------------------------------------------------------------
 
-    def describe(self) -> int:
+    def describe(self) -> list[int]:
         """Give what a successor under the same pid must know, who takes over inbox and log."""
-        return self.next
+        return [self.next, self._tried]
 
-    def inherit(self, count: int) -> None:
-        """Go on where a predecessor stopped."""
-        self.next = count
+    def inherit(self, described: list[int]) -> None:
+        """Go on where a predecessor stopped: a letter that is tried again is counted by whoever handles it."""
+        self.next, self._tried = described
         self._taken_below = max(self.file.taken(), default=-1) + 1
 
     def _who(self) -> str:
