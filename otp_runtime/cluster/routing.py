@@ -239,6 +239,9 @@ def _is_open(context: Context, kind: int, envelope: list[Any]) -> bool:
         return not wire.is_handover(envelope[3])
     if context.box.kind == boxes.KIND_SUPERVISOR:
         return kind == wire.CALL and type(envelope[3]).__name__ in OPEN_REQUESTS
+    kinds = getattr(context.served_by, "_from_nodes", None)
+    if kinds is not None:
+        return kind in kinds
     return not getattr(context.served_by, "__module__", "").startswith(CLOSED)
 
 

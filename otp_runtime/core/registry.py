@@ -247,7 +247,7 @@ class Entries:
     def _replace(self, touched: dict[Hashable, dict[Entry, None]], process: int, key: bytes, values: bytes) -> None:
         index = self._index(key)
         named = False
-        for entry in [one for one in self.of.get(process, ()) if one.index == index]:
+        for entry in [one for one in self._touch(touched, index) if one.process == process]:
             named = named or entry.named
             self._drop(touched, entry)
         for value in _values(values):
