@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names once more, where type checkers look for them
-    from . import application, pg, process, statem, system, testing, timer, typed
+    from . import application, pg, presence, process, pubsub, statem, system, testing, timer, typed
     from .application.application import Application
     from .behaviours.agent import Agent
     from .behaviours.gen import Client, RequestId, Response
@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # the same names once more, where type checkers look for them
         NotFound,
         NotStarted,
         NotSuspended,
+        NotTracked,
         OtpError,
         ReceiveTimeout,
         RemoteError,
@@ -72,7 +73,7 @@ if TYPE_CHECKING:  # the same names once more, where type checkers look for them
     from .supervision.supervisor import ChildCount, ChildInfo, Supervisor
     from .supervision.task_supervisor import TaskSupervisor
     from .supervision.upgrade import upgrade
-    from .terms.events import Down, Exit, NodeDown, NodeUp
+    from .terms.events import Down, Exit, NodeDown, NodeUp, PresenceDiff
     from .terms.pid import Global, Pid, Ref, Remote, ServerRef, Via
     from .terms.reason import Crash, Exited, ExitReason, Signalled
 
@@ -128,10 +129,12 @@ __all__ = [
     "NotFound",
     "NotStarted",
     "NotSuspended",
+    "NotTracked",
     "Ok",
     "OtpError",
     "PartitionSupervisor",
     "Pid",
+    "PresenceDiff",
     "ReceiveTimeout",
     "Ref",
     "Registry",
@@ -166,7 +169,9 @@ __all__ = [
     "application",
     "attach",
     "pg",
+    "presence",
     "process",
+    "pubsub",
     "statem",
     "system",
     "testing",
@@ -229,10 +234,12 @@ _HOMES = {
     "NotFound": "errors",
     "NotStarted": "errors",
     "NotSuspended": "errors",
+    "NotTracked": "errors",
     "Ok": "behaviours.returns",
     "OtpError": "errors",
     "PartitionSupervisor": "supervision.partition_supervisor",
     "Pid": "terms.pid",
+    "PresenceDiff": "terms.events",
     "ReceiveTimeout": "errors",
     "Ref": "terms.pid",
     "Registry": "registry.registry",
@@ -269,7 +276,9 @@ _HOMES = {
     "why": "process.death",
 }
 
-_SUBMODULES = frozenset({"application", "pg", "process", "statem", "system", "testing", "timer", "typed"})
+_SUBMODULES = frozenset(
+    {"application", "pg", "presence", "process", "pubsub", "statem", "system", "testing", "timer", "typed"}
+)
 
 
 if not TYPE_CHECKING:  # a checker that saw it would let every misspelt name pass

@@ -29,6 +29,7 @@
     │   ├── NotStarted(app)             an application is not started
     │   ├── TaskExited(reason)
     │   ├── AlreadyRegistered(pid)
+    │   ├── NotTracked(pid, topic, key)   a process has no such presence
     │   ├── CodecError(path, type)      a term cannot travel
     │   ├── MailboxFull(server, limit, timeout)
     │   ├── ReceiveTimeout(timeout)     a TimeoutError too
@@ -73,6 +74,7 @@ __all__ = [
     "NotFound",
     "NotStarted",
     "NotSuspended",
+    "NotTracked",
     "OtpError",
     "ReceiveTimeout",
     "RemoteError",
@@ -493,6 +495,19 @@ class AlreadyRegistered(OtpError):
 
     def __str__(self) -> str:
         return f"already registered by {_show(self.pid)}"
+
+
+class NotTracked(OtpError):
+    """The process `pid` has no presence under `key` in `topic`."""
+
+    def __init__(self, pid: Any, topic: str, key: str) -> None:
+        self.args = (pid, topic, key)
+        self.pid = pid
+        self.topic = topic
+        self.key = key
+
+    def __str__(self) -> str:
+        return f"{_show(self.pid)} is not tracked as {self.key!r} in {self.topic!r}: track it first"
 
 
 class CodecError(OtpError):

@@ -47,9 +47,9 @@ class Copies:
 
     >>> copies, there = Copies(), Pid("b@host", 7, 1)
     >>> copies.hello(there, [Change("g", "g", joined=((Pid("b@host", 9, 1), b""),))])
-    [Change(index='g', group='g', left=(), joined=((Pid("b@host", 9, 1), b''),))]
+    [Change(index='g', group='g', left=(), joined=((<9@b@host>, b''),))]
     >>> [change.left for change in copies.lost(there)]
-    [((Pid("b@host", 9, 1), b''),)]
+    [((<9@b@host>, b''),)]
     """
 
     def __init__(self) -> None:

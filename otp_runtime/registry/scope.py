@@ -90,6 +90,8 @@ class Scope(GenServer[Any]):
     _label: ClassVar[str] = "pg"
     _from_nodes: ClassVar[frozenset[int]] = frozenset({wire.SEND})
     """What of other nodes it takes at all: see `cluster.routing`."""
+    _survives: ClassVar[bool] = False
+    """Whether one that is brought back keeps the members of this node that are still there."""
 
     def init(self, scope: str, /) -> Any:
         """Make the table; in a cluster, greet the others."""
@@ -104,7 +106,7 @@ class Scope(GenServer[Any]):
             kind=tables.GROUPS,
             partitions=1,
             log=b"",
-            adopt=lambda _entries: False,
+            adopt=lambda _entries: self._survives,
             blind=False,
         )
         self.partition.refresh()
@@ -115,8 +117,18 @@ class Scope(GenServer[Any]):
         self.downs: dict[Ref, Pid] = {}
         self.unwritten: dict[Hashable, Any] = {}
         self.follows = False
+        self._adopt()
         if route.filled(context) is not None:
             self._follow()
+
+    def _adopt(self) -> None:
+        """Watch the members that a predecessor left; what it knew of others is asked for anew."""
+        entries = self.partition.entries
+        for process_id in list(entries.of):
+            if all(map(is_local, entries.of[process_id])):
+                self.members[process_id] = process.monitor(current().pid_of(process_id))
+            else:
+                self._write(core.gone(process_id))
 
     def handle_call(self, request: Any, client: Client[Any], state: Any, /) -> Any:
         """What processes of this node ask."""
@@ -161,6 +173,7 @@ class Scope(GenServer[Any]):
     def _down(self, ref: Ref, pid: Any) -> None:
         if ref in self.downs:
             self._take(self.copies.lost(self.downs.pop(ref)))
+            self._others_changed()
         elif type(pid) is Pid and self.members.get(pid.id) == ref:
             self._died(pid)
         else:
@@ -260,12 +273,16 @@ class Scope(GenServer[Any]):
                 is_new = scope not in self.copies.scopes()
                 self._take(self.copies.hello(scope, changes, is_first=is_first, is_last=is_last))
                 if is_new and is_last:
+                    self._others_changed()
                     # from now on it is told of every change: so it has to have all that was before
                     self._hello(scope)
             case "delta", [items]:
                 self._take(self.copies.delta(scope, core_copies.read(scope, items, _read_group) or ()))
             case _:
                 pass
+
+    def _others_changed(self) -> None:
+        """Another scope came or went."""
 
     def _take(self, changes: list[Change]) -> None:
         """Write down what changed elsewhere, and tell who watches."""

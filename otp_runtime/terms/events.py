@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from otp_runtime.terms.pid import Pid, Ref
 
-__all__ = ["Down", "Exit", "NodeDown", "NodeUp"]
+__all__ = ["Down", "Exit", "NodeDown", "NodeUp", "PresenceDiff"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +44,12 @@ class NodeDown:
 
     node: str
     reason: Any
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceDiff:
+    """Who came to a topic and who left it: by key, the data of each. An update is both."""
+
+    topic: str
+    joins: dict[str, list[Any]]
+    leaves: dict[str, list[Any]]

@@ -31,7 +31,16 @@ FLOORS = (
     {"behaviours"},
     {"supervision"},
     {"registry", "application"},
-    {"system", "timer", "statem", "typed", "erpc", "pg"},  # doors: files that re-export what lies below
+    {
+        "system",
+        "timer",
+        "statem",
+        "typed",
+        "erpc",
+        "pg",
+        "pubsub",
+        "presence",
+    },  # doors: files that re-export what lies below
     {"observe", "cluster", "testing", "cli"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -45,6 +45,8 @@ VALUES = {
     "id": ("worker", 1),
     "handler": ("Logger", 1),
     "node": "n@h",
+    "topic": "room:7",
+    "key": "ada",
     "path": 'request["a"]',
     "type": "function",
     "message": "oh",
