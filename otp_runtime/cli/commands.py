@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     _Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - it has no public name
 
-CHAPTERS: Final = ("counter", "strategies", "crash", "upgrade")
+CHAPTERS: Final = ("counter", "strategies", "crash", "upgrade", "cluster")
 LEVELS: Final = ("debug", "info", "warning", "error")
 SORT_KEYS: Final = ("id", "name", "memory", "handled", "queued", "started")
 

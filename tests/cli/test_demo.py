@@ -19,13 +19,21 @@ class TestDemo:
         assert "\x1b" not in done.stdout
         assert 3 == terminal.otp("tree").returncode
 
-    @pytest.mark.parametrize("chapter", ["counter", "strategies", "crash", "upgrade"])
+    @pytest.mark.parametrize("chapter", ["counter", "strategies", "crash", "upgrade", "cluster"])
     def test_one_part(self, terminal, chapter):
         """Each part stands alone."""
         done = terminal.otp("demo", chapter)
 
         assert 0 == done.returncode
         assert done.stdout.endswith("claims checked, all hold\n")
+
+    def test_without_the_extra(self, terminal, tmp_path):
+        """The chapter about clusters says which one it needs; the story goes on."""
+        (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['nats'] = None\n")
+        done = terminal.otp("demo", "cluster", PYTHONPATH=f"{tmp_path}:{terminal.environment['PYTHONPATH']}")
+
+        assert "pip install 'otp-runtime[cluster]'" in done.stdout
+        assert (0, "2 claims checked, all hold") == (done.returncode, done.stdout.splitlines()[-1])
 
     def test_unknown_part(self, terminal):
         """Exit code 2."""

@@ -15,6 +15,7 @@ PROMISED = {
     "agent": ["apples: 4", "taken: 2", "left: {'apple': 4, 'pear': 0}"],
     "asyncio_client": ["['baked for 0.2 s', 'baked for 0.2 s']", "one after the other: False", "CallTimeout"],
     "attach": ["second program: 350", "first program: 350"],
+    "chat": ["heard: bob you said hello", "left: bob", "present: ada"],
     "counter": ["value: 3", "died: killed by SIGSEGV", "value: 0", "why: killed by SIGSEGV"],
     "links_and_monitors": [
         "monitored: normal True",

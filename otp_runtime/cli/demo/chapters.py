@@ -16,6 +16,7 @@ from otp_runtime.behaviours.gen_server import GenServer
 from otp_runtime.cli.demo.new_code import hot_upgrade
 from otp_runtime.cli.demo.servers import Counter
 from otp_runtime.cli.demo.story import ClaimFailed, Story, milliseconds
+from otp_runtime.cli.demo.together import two_nodes
 from otp_runtime.cli.demo.why_it_died import a_state_that_survives, why_it_died
 from otp_runtime.cli.failures import DONE, FAILED
 from otp_runtime.errors import AlreadyStarted, CallTimeout
@@ -376,9 +377,10 @@ _COUNTER = (a_counter, a_name, an_agent)
 _CRASH = (crash, a_state_that_survives, why_it_died)
 _STRATEGIES = (strategies, restart_types, giving_up)
 PARTS: dict[str | None, tuple[Callable[[Story], None], ...]] = {
-    None: (a_counter, *_CRASH, a_name, strategies, restart_types, giving_up, an_agent, hot_upgrade),
+    None: (a_counter, *_CRASH, a_name, strategies, restart_types, giving_up, an_agent, hot_upgrade, two_nodes),
     "counter": _COUNTER,
     "crash": _CRASH,
     "strategies": _STRATEGIES,
     "upgrade": (hot_upgrade,),
+    "cluster": (two_nodes,),
 }
