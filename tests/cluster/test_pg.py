@@ -8,7 +8,7 @@ from otp_runtime import CallError, CodecError, GenServer, OtpError, Pid, pg, pro
 from otp_runtime.core.copies import Change
 from otp_runtime.registry.scope import DATA, TAG
 from otp_runtime.testing import assert_receive
-from tests.cluster.servers import Colour, Hoard, eventually, full, start
+from tests.cluster.servers import Colour, Hoard, eventually, full, kill_gateway, start
 
 
 @pytest.fixture
@@ -194,6 +194,63 @@ class TestGroup:
         there.call(pg.leave, {"b", "a"}, member)
         assert eventually(lambda: pg.get_members({"b", "a"}) == [])
         assert DATA.decode(DATA.encode(Change("g", "g"))) == Change("g", "g")
+
+
+class TestGateway:
+    @pytest.mark.slow
+    def test_killed(self, scopes, there, member):
+        """The others are gone with it and come back with all that happened meanwhile; so do this node's, there."""
+        mine = process.self()
+        pg.join("g", mine)
+        there.call(join, "g", member)
+        assert eventually(lambda: member in pg.get_members("g") and mine in there.call(members, "g"))
+        for number in range(2):
+            (kill_gateway if number % 2 else lambda: there.call(kill_gateway))()
+            there.call(join, ("while", number), member)
+            pg.join(("while", number), mine)
+            there.call(pg.leave, ("while", number - 1), member)
+
+            assert eventually(lambda n=number: _seen(there, mine, member, n))
+
+    @pytest.mark.slow
+    def test_killed_in_a_crowd(self, scopes, there):
+        """Whatever is joined and left meanwhile: in the end both know the same."""
+        pids = there.call(start_many, 20)
+        for _ in range(2):
+            kill_gateway()
+            there.call(churn, pids)
+        there.call(pg.join, "last", pids[0])
+
+        assert eventually(lambda: pg.get_members("last") == [pids[0]])
+        for group in range(5):
+            assert sorted(there.call(members, group)) == sorted(pg.get_members(group))
+        there.call(end_all, pids)
+        assert eventually(lambda: pg.which_groups() == [])
+
+
+def _seen(there, mine, member, number):
+    here = {group: set(pg.get_members(group)) for group in pg.which_groups()}
+    over_there = {group: set(there.call(members, group)) for group in there.call(pg.which_groups)}
+    both, expected = {mine, member}, {("while", n): {mine} for n in range(number)}
+    return here == over_there == {**expected, "g": both, ("while", number): both}
+
+
+def start_many(count):
+    return [Hoard.start() for _ in range(count)]
+
+
+def churn(pids):
+    for number, pid in enumerate(pids * 3):
+        pg.join(number % 5, pid)
+        if number % 3 == 0:
+            pg.leave(number % 5, pids[number // 2 % len(pids)])
+
+
+def end_all(pids):
+    for pid in pids:
+        process.exit(pid, "kill")
+    for pid in pids:
+        pid.wait(5.0)
 
 
 class TestNode:
