@@ -37,6 +37,7 @@ from otp_runtime.terms.pid import Pid
 if TYPE_CHECKING:
     from typing import TypeAlias
 
+    from otp_runtime.core.backoff import Backoff
     from otp_runtime.process.context import Context
 
     MaybeNone: TypeAlias = Any
@@ -77,6 +78,7 @@ def child_spec(
     id: Any = None,
     restart: Literal["permanent", "transient", "temporary"] = "permanent",
     significant: bool = False,
+    backoff: Backoff | None = None,
 ) -> ChildSpec:
     """Say how a supervisor starts a PubSub; `id` defaults to its name. Put it before those who use it."""
     _children(name)
@@ -86,6 +88,7 @@ def child_spec(
         restart=restart,
         type="supervisor",
         significant=significant,
+        backoff=backoff,
     )
 
 
