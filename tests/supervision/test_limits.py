@@ -394,7 +394,8 @@ class TestSamples:
         """What the kernel says of it and its subprocesses, once a second at most."""
         with supervise(Spender.child_spec((None, 0), name="spender")):
             spend(leak(50 * MB))
-            spend(burn(1.6))
+            # two looks fall into it, a second apart
+            spend(burn(2.1))
             sees = base()
             wait_restarted("spender", after=sigkill("spender"))
             samples = why("spender").samples
