@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names once more, where type checkers look for them
-    from . import application, pg, presence, process, pubsub, statem, system, testing, timer, typed
+    from . import application, erpc, pg, presence, process, pubsub, statem, system, testing, timer, typed
     from .application.application import Application
     from .behaviours.agent import Agent
     from .behaviours.gen import Client, RequestId, Response
@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # the same names once more, where type checkers look for them
         NoHandler,
         NoNode,
         NoProcess,
+        NotAllowed,
         NotFound,
         NotStarted,
         NotSuspended,
@@ -126,6 +127,7 @@ __all__ = [
     "Node",
     "NodeDown",
     "NodeUp",
+    "NotAllowed",
     "NotFound",
     "NotStarted",
     "NotSuspended",
@@ -168,6 +170,7 @@ __all__ = [
     "Watchdog",
     "application",
     "attach",
+    "erpc",
     "pg",
     "presence",
     "process",
@@ -227,6 +230,7 @@ _HOMES = {
     "NoHandler": "errors",
     "NoNode": "errors",
     "NoProcess": "errors",
+    "NotAllowed": "errors",
     "NoReply": "behaviours.returns",
     "Node": "process.node",
     "NodeDown": "terms.events",
@@ -277,7 +281,7 @@ _HOMES = {
 }
 
 _SUBMODULES = frozenset(
-    {"application", "pg", "presence", "process", "pubsub", "statem", "system", "testing", "timer", "typed"}
+    {"application", "erpc", "pg", "presence", "process", "pubsub", "statem", "system", "testing", "timer", "typed"}
 )
 
 

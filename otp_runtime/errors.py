@@ -27,6 +27,7 @@
     │   │   ├── NoHandler(handler)
     │   │   └── HandlerFailed(handler, reason)
     │   ├── NotStarted(app)             an application is not started
+    │   ├── NotAllowed(function, node)  another node does not run it for others
     │   ├── TaskExited(reason)
     │   ├── AlreadyRegistered(pid)
     │   ├── NotTracked(pid, topic, key)   a process has no such presence
@@ -71,6 +72,7 @@ __all__ = [
     "NoHandler",
     "NoNode",
     "NoProcess",
+    "NotAllowed",
     "NotFound",
     "NotStarted",
     "NotSuspended",
@@ -508,6 +510,21 @@ class NotTracked(OtpError):
 
     def __str__(self) -> str:
         return f"{_show(self.pid)} is not tracked as {self.key!r} in {self.topic!r}: track it first"
+
+
+class NotAllowed(OtpError):
+    """`node` does not run `function`, a name "module:function", for other nodes."""
+
+    def __init__(self, function: Any = None, node: Any = None) -> None:
+        self.args = (function, node)
+        self.function = function
+        self.node = node
+
+    def __str__(self) -> str:
+        return (
+            f"{self.node} does not run {self.function} for other nodes; to allow it there: "
+            f"Node.start(..., erpc=({self.function!r},))"
+        )
 
 
 class CodecError(OtpError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from otp_runtime.core import messages as wire
-from otp_runtime.errors import CallError, CallingSelf, CallTimeout, NoProcess, ServerDown
+from otp_runtime.errors import CallError, CallingSelf, CallTimeout, MailboxFull, NoProcess, ServerDown
 from otp_runtime.host import pipe, poller
 from otp_runtime.process import across, bridge, names, returning, route
 from otp_runtime.process import client as clients
@@ -15,6 +15,7 @@ from otp_runtime.process import primitives as process
 from otp_runtime.process.client import Client
 from otp_runtime.process.context import ExitSignal, Slot
 from otp_runtime.process.current import current
+from otp_runtime.process.node import Node
 from otp_runtime.terms.events import Down
 from otp_runtime.terms.pid import Pid, Remote
 
@@ -331,23 +332,40 @@ def multi_call(
     nodes: Iterable[str] | None, name: str, request: Any, timeout: float | None = None
 ) -> tuple[list[tuple[str, Any]], list[str]]:
     """See `GenServer.multi_call`."""
+    deadline = clients.deadline_of(timeout, poller.now())
     replies, bad = [], []
-    for node in _nodes(nodes):
+    asked: list[tuple[str, RequestId | None]] = []
+    for node in nodes_of(nodes):
         try:
-            replies.append((node, call(_on(node, name), request, timeout)))
-        except CallError:
+            asked.append((node, send_request(_on(node, name), request)))
+        except (CallError, MailboxFull):
+            asked.append((node, None))
+    for node, rid in asked:
+        left = None if deadline is None else max(0.0, deadline - poller.now())
+        try:
+            if rid is None:
+                bad.append(node)
+            else:
+                replies.append((node, receive_response(rid, left)))
+        except Exception:  # noqa: BLE001 - also an error that the server answered with: it is no reply
             bad.append(node)
     return replies, bad
 
 
 def abcast(nodes: Iterable[str] | None, name: str, request: Any, timeout: float | None = 5.0) -> None:
     """See `GenServer.abcast`."""
-    for node in _nodes(nodes):
+    for node in nodes_of(nodes):
         cast(_on(node, name), request, timeout)
 
 
-def _nodes(nodes: Iterable[str] | None) -> list[str]:
-    return [current().node.name] if nodes is None else list(nodes)
+def nodes_of(nodes: Iterable[str] | None) -> list[str]:
+    """Give the nodes that are meant: None is this one and all that are connected, this one first."""
+    if nodes is not None:
+        if isinstance(nodes, str):
+            msg = f"nodes is a list of node names, or None for all, not {nodes!r}"
+            raise TypeError(msg)
+        return list(nodes)
+    return [current().node.name, *Node.list()]
 
 
 def _on(node: str, name: str) -> Any:

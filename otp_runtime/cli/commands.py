@@ -82,6 +82,13 @@ def _add_running(commands: _Commands) -> None:
     run.add_argument("--name", metavar="N", help="the node's name; default: OTP_NODE, else unnamed")
 
     run.add_argument("--cluster", metavar="WHERE", help="join a cluster: embedded[:NAME] or nats://host:port[/NAME]")
+    run.add_argument(
+        "--allow",
+        metavar="MODULE:FUNCTION",
+        action="append",
+        default=[],
+        help="what others may run here; repeat it",
+    )
     run.add_argument("--lease", metavar="S", type=float, default=5.0, help="seconds until a silent node is lost")
     run.add_argument(
         "--reload", action="store_true", help="upgrade the tree when a .py file below this directory changes"

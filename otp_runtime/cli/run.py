@@ -106,9 +106,9 @@ def _configure_logging() -> None:
 def _start_node(options: argparse.Namespace) -> None:
     try:
         if options.cluster is None:
-            Node.start(options.name)
+            Node.start(options.name, erpc=options.allow)
         else:
-            Node.start(options.name, cluster=options.cluster, lease=options.lease)
+            Node.start(options.name, cluster=options.cluster, lease=options.lease, erpc=options.allow)
     except (NoNode, AlreadyStarted, ValueError) as error:
         raise CommandError(str(error)) from error
 

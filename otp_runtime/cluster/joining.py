@@ -16,6 +16,7 @@ from otp_runtime.errors import CallError, InitFailed, NoNode
 from otp_runtime.host import poller
 from otp_runtime.process import client
 from otp_runtime.process.current import current
+from otp_runtime.supervision import erpc_server
 from otp_runtime.supervision.supervisor import Supervisor
 from otp_runtime.terms.pid import Pid
 
@@ -38,9 +39,11 @@ def join(handle: NodeHandle, guard: int, settings: Settings) -> None:
     if settings.is_embedded:
         engine.take_part(base, settings.cluster, handle.name, guard)
     _write_settings(handle.directory, settings)
+    # before others see this node
+    served = [erpc_server.child_spec(settings.erpc)] if settings.erpc else []
     try:
         Supervisor.start(
-            [gateway_start.child_spec()],
+            [*served, gateway_start.child_spec()],
             strategy="one_for_one",
             max_restarts=MAX_RESTARTS,
             max_seconds=MAX_SECONDS,
@@ -78,10 +81,11 @@ def _write_settings(directory: NodeDirectory, settings: Settings) -> None:
 
 def read_settings(directory: NodeDirectory) -> Settings:
     """Read what `join` laid down."""
-    cluster, servers, lease, user, password, credentials, tls = msgpack.unpackb(
+    cluster, servers, lease, user, password, credentials, tls, erpc = msgpack.unpackb(
         (directory.path / SETTINGS).read_bytes()
     )
-    return Settings(cluster, tuple(servers), lease, user, password, credentials, tuple(tls) if tls else None)
+    trust = tuple(tls) if tls else None
+    return Settings(cluster, tuple(servers), lease, user, password, credentials, trust, tuple(erpc))
 
 
 # -- asking ------------------------------------------------------------------------------------------------

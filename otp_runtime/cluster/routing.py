@@ -256,21 +256,31 @@ def _link(context: Context, kind: int, pid: Pid) -> None:
 
 
 def _refuse(context: Context, node: str, incarnation: int, payload: bytes, error: CodecError) -> None:
-    """A request that cannot be read is answered, so that nobody waits; anything else is counted."""
+    """A request that cannot be read is answered, and of a reply the caller hears; anything else is counted."""
     context.box.count_garbage()
     if payload[:2] == wire.CALL_HEAD:
-        import msgpack
+        match _first_fields(payload, 3):
+            case [_, int() as caller, int() as serial]:
+                detail = f"in {context.box.name or context.pid!r}: {error.detail or error}"
+                _answer(context, Pid(node, caller, incarnation), serial, CodecError("request", "bytes", detail=detail))
+    elif payload[:2] == wire.REPLY_HEAD:
+        match _first_fields(payload, 2):
+            case [_, int() as serial] if (slot := context.pending.get(serial)) is not None:
+                if slot.peer is not None and slot.peer.pid.node == node:
+                    detail = f"the reply of a process of {node} cannot be read here: {error.detail or error}"
+                    slot.deliver(wire.RAISE, CodecError("reply", "bytes", detail=detail))
 
-        unpacker = msgpack.Unpacker(None, max_buffer_size=len(payload) + 1)
-        unpacker.feed(payload)
+
+def _first_fields(payload: bytes, count: int) -> list[Any]:
+    import msgpack
+
+    unpacker = msgpack.Unpacker(None, max_buffer_size=len(payload) + 1)
+    unpacker.feed(payload)
+    try:
         unpacker.read_array_header()
-        try:
-            _kind, caller, serial = (unpacker.unpack() for _ in range(3))
-        except Exception:  # noqa: BLE001 - bytes of a stranger
-            return
-        if type(caller) is int and type(serial) is int:
-            detail = f"in {context.box.name or context.pid!r}: {error.detail or error}"
-            _answer(context, Pid(node, caller, incarnation), serial, CodecError("request", "bytes", detail=detail))
+        return [unpacker.unpack() for _ in range(count)]
+    except Exception:  # noqa: BLE001 - bytes of a stranger
+        return []
 
 
 def _answer(context: Context, caller: Pid, serial: int, error: OtpError) -> None:

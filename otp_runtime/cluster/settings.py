@@ -11,6 +11,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from otp_runtime.errors import NoNode
+from otp_runtime.process.function_names import names_of
 
 DEFAULT_CLUSTER: Final = "otp"
 DEFAULT_LEASE: Final = 5.0
@@ -26,7 +27,7 @@ class Settings:
     """Which cluster, where it is, who this node is there.
 
     `servers` is empty for the embedded engine, whose file says where it is. `user` and `password`, or `credentials`, a
-    file; `tls` is the paths of `ca`, `cert` and `key`.
+    file; `tls` is the paths of `ca`, `cert` and `key`. `erpc` is the names of what other nodes may run here.
     """
 
     cluster: str
@@ -36,6 +37,7 @@ class Settings:
     password: str = ""
     credentials: str = ""
     tls: tuple[str, str, str] | None = None
+    erpc: tuple[str, ...] = ()
 
     @property
     def is_embedded(self) -> bool:
@@ -43,7 +45,7 @@ class Settings:
         return not self.servers
 
 
-def check(node: str, cluster: Any, lease: Any, tls: Any, credentials: Any) -> Settings:
+def check(node: str, cluster: Any, lease: Any, tls: Any, credentials: Any, erpc: Any = ()) -> Settings:
     """Check what `Node.start` was given. Raises TypeError or ValueError, and `NoNode` without the extra."""
     if isinstance(lease, bool) or not isinstance(lease, int | float) or not 1 <= lease < math.inf:
         msg = f"lease is seconds, a number >= 1, not {lease!r}: a node that is not heard for so long is lost"
@@ -71,6 +73,7 @@ def check(node: str, cluster: Any, lease: Any, tls: Any, credentials: Any) -> Se
         password=password,
         credentials="" if credentials is None else _readable("credentials", credentials),
         tls=_read_tls(tls),
+        erpc=names_of(erpc),
     )
     if importlib.util.find_spec("nats") is None:
         raise NoNode(node, f"a cluster needs the extra that brings its engine: {EXTRA}")

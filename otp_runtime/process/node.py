@@ -30,6 +30,7 @@ from otp_runtime.terms.codec import Codec
 
 if TYPE_CHECKING:
     import builtins
+    from collections.abc import Callable, Iterable
 
 READY_SECONDS = 20.0
 STOP_SECONDS = 2.5
@@ -461,6 +462,7 @@ class Node:
         lease: float = DEFAULT_LEASE,
         tls: dict[str, str] | None = None,
         credentials: tuple[str, str] | str | None = None,
+        erpc: Iterable[Callable[..., Any] | str] = (),
     ) -> _Started:
         """Start a node named `name` (`name@hostname`; without one it is unnamed) for this program.
 
@@ -469,6 +471,8 @@ class Node:
         is there: nats-server >= 2.11 with JetStream, one account per cluster. All need the extra `cluster`.
         `lease`: seconds (>= 1, default 5) after which a node that is not heard is lost, by itself and by the others.
         `credentials`: (user, password), or the path of a NATS credentials file. `tls`: paths `ca`, `cert`, `key`.
+        `erpc`: the functions that other nodes may run here with `erpc.call` and its kin, or as starts of children:
+        those themselves or "module:function". Default none.
 
         A `with` block on the result stops it. Raises `AlreadyStarted` when this program has a node; `NoNode` when one
         of that name runs already, the runtime directory cannot be used, the extra is missing, or the cluster refuses
@@ -476,9 +480,9 @@ class Node:
         """
         settings = None
         if cluster is not None:
-            settings = _check_cluster(name, cluster, lease, tls, credentials)
-        elif tls is not None or credentials is not None:
-            msg = "tls and credentials are for a cluster: Node.start(name, cluster='nats://host:port')"
+            settings = _check_cluster(name, cluster, lease, tls, credentials, erpc)
+        elif tls is not None or credentials is not None or erpc:
+            msg = "tls, credentials and erpc are for a cluster: Node.start(name, cluster='nats://host:port')"
             raise ValueError(msg)
         with _lock:
             if _membership is not None and not _membership.handle.gone:
@@ -536,9 +540,9 @@ class Node:
         _cluster().follow(bool(flag))
 
 
-def _check_cluster(name: str | None, cluster: Any, lease: Any, tls: Any, credentials: Any) -> Any:
+def _check_cluster(name: str | None, cluster: Any, lease: Any, tls: Any, credentials: Any, erpc: Any) -> Any:
     full = full_name(name or os.environ.get("OTP_NODE"))
-    return importlib.import_module(CLUSTER_CHECKS).check(full, cluster, lease, tls, credentials)
+    return importlib.import_module(CLUSTER_CHECKS).check(full, cluster, lease, tls, credentials, erpc)
 
 
 def _join_cluster(handle: NodeHandle, settings: Any) -> None:

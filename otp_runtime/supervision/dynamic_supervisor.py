@@ -185,10 +185,10 @@ class DynamicSupervisor:
         `spec`: a `ChildSpec`, `Class` or `(Class, arg)`; its id means nothing here, and `significant` must be False.
         Returns when the child's `init` has. Starts are one after another, as in Elixir. Raises `BadChildSpec` before
         anything is sent, `MaxChildren(limit)`, `AlreadyStarted(pid)` when the child's name is taken,
-        `StartFailed(id, reason)`. EX: DynamicSupervisor.start_child/2.
+        `StartFailed(id, reason)`. Under a supervisor of another node as with `Supervisor.start_child`. EX:
+        DynamicSupervisor.start_child/2.
         """
-        sealed = launch.seal_spec(coerce_child_spec(spec, "never"))
-        return gen.call(sup, core.StartChildRequest(sealed), None)
+        return launch.start_child(sup, coerce_child_spec(spec, "never"), "dynamic")
 
     @staticmethod
     def terminate_child(sup: ServerRef, pid: Pid) -> None:

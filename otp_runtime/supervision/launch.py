@@ -11,13 +11,15 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING, Any, cast
 
-from otp_runtime.behaviours import gen_server
+from otp_runtime.behaviours import gen, gen_server
 from otp_runtime.behaviours.returns import Ignore
-from otp_runtime.errors import BadSupervisorFlags
+from otp_runtime.core import supervisor_messages as core
+from otp_runtime.errors import BadSupervisorFlags, NoProcess
 from otp_runtime.process import boot as booting
-from otp_runtime.process import starting
+from otp_runtime.process import route, starting
 from otp_runtime.process.current import current
 from otp_runtime.supervision import preload
+from otp_runtime.terms.pid import Global
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -92,6 +94,21 @@ def start(
         shutdown=None,
         body=current().codec.encode(data),
     )
+
+
+def start_child(sup: Any, spec: ChildSpec, kind: str) -> Any:
+    """Ask a supervisor, of this node or another, to start a child; `kind` is "static" or "dynamic"."""
+    context = current()
+    if isinstance(sup, Global):
+        found = route.resolve(context, sup)
+        if found is None:
+            raise NoProcess(sup)
+        sup = found
+    if route.is_elsewhere(context, sup):
+        from otp_runtime.supervision import erpc
+
+        return erpc.start_child(sup, spec, kind)
+    return gen.call(sup, core.StartChildRequest(seal_spec(spec)), None)
 
 
 def seal_spec(spec: ChildSpec) -> ChildSpec:

@@ -205,10 +205,10 @@ class Supervisor:
         """Add a child, last in the order, and start it; gives its pid, None when it ignored.
 
         Raises `BadChildSpec` before anything is sent, `AlreadyStarted(pid)`, `AlreadyPresent`,
-        `StartFailed(id, reason)`. OTP: supervisor:start_child/2.
+        `StartFailed(id, reason)`. Under a supervisor of another node the spec travels as data, its functions by name,
+        and that node has to allow those (`Node.start(..., erpc=…)`): else `NotAllowed`. OTP: supervisor:start_child/2.
         """
-        sealed = launch.seal_spec(coerce_child_spec(spec))
-        return gen.call(sup, core.StartChildRequest(sealed), None)
+        return launch.start_child(sup, coerce_child_spec(spec), "static")
 
     @staticmethod
     def terminate_child(sup: ServerRef, id: Any) -> None:
