@@ -24,6 +24,7 @@ from otp_runtime.cluster.delivery import Delivery
 from otp_runtime.cluster.mailroom import Mailroom
 from otp_runtime.cluster.outgoing import Outgoing, Place
 from otp_runtime.cluster.session import Refusal, Session, Unreachable
+from otp_runtime.cluster.table_watch import TableWatch
 from otp_runtime.core import membership, watches
 from otp_runtime.core import messages as wire
 from otp_runtime.host.poller import now
@@ -58,6 +59,7 @@ class Gateway:
         self.bounces: list[tuple[str, int]] = []
         self.early: dict[tuple[str, int], list[list[Any]]] = {}
         self.session: Session | None = None
+        self.table: TableWatch | None = None
         self.followers: set[int] = set()
         self.ended: Any = None
         self.over = asyncio.Event()
@@ -140,17 +142,17 @@ class Gateway:
             await session.nc.flush(2)
             await session.announce()
             self.services.names.joining(session)
-            watch = await session.kv.watch("*.>")
+            table = self.table = TableWatch(session, self._on_entry, self._keys)
+            await table.open()
             self.session = session
             self.outgoing.begin(session)
             self._step(membership.Joined(session.epoch, session.joined_at))
             self.write_standing()
-            while (entry := await watch.updates(timeout=2)) is not None:  # type: ignore[no-untyped-call]
-                self._on_entry(entry)
+            await table.take_stock()
             await self.services.names.rejoined()
             gc.collect()
             gc.freeze()
-            self._spawn(self._watch(session, watch))
+            self._spawn(self._watch(session, table))
         except (Refusal, Unreachable):
             await self._fail(session)
             raise
@@ -218,6 +220,8 @@ class Gateway:
                 await asyncio.sleep(AGAIN_SECONDS)
             else:
                 self._step(membership.Renewed(sent_at))
+                if self.table is not None:
+                    self.table.expect(session.revision)
 
     def _tick(self) -> None:
         self._step(membership.Tick())
@@ -231,19 +235,18 @@ class Gateway:
             if self.state.epoch is None and self.session is not None:
                 self.session.lost.set()
 
-    async def _watch(self, session: Session, watch: Any) -> None:
+    async def _watch(self, session: Session, table: TableWatch) -> None:
         """Hear of every change in the table of nodes and names."""
-        while self.session is session:
-            try:
-                entry = await watch.updates(timeout=3600)
-            except TimeoutError:
-                continue
-            except Exception as error:  # noqa: BLE001 - without it this node would be blind
-                self._warn(f"the watch on the cluster's table ended: {error!r}")
-                session.lost.set()
-                return
-            if entry is not None and self.session is session:
-                self._on_entry(entry)
+        try:
+            await table.run()
+        except Exception as error:  # noqa: BLE001 - without it this node would be blind
+            self._warn(f"the watch on the cluster's table ended: {error!r}")
+            session.lost.set()
+
+    def _keys(self) -> list[str]:
+        """Give the keys of all records that this node believes to be there."""
+        nodes = [f"node.{protocol.name_token(node)}" for node in self.state.members]
+        return nodes + [f"name.{name}" for name in self.services.names.known()]
 
     def _on_entry(self, entry: Any) -> None:
         kind, _, token = entry.key.partition(".")

@@ -14,6 +14,7 @@ names a little before (`core.membership`): so two owners do not meet. Nothing is
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,6 +35,7 @@ from otp_runtime.terms.pid import Pid
 if TYPE_CHECKING:
     from otp_runtime.cluster.gateway import Gateway
     from otp_runtime.cluster.session import Session
+    from otp_runtime.process.peers import Peer
 
 CLAIM_SECONDS = 4.0
 """How long a claim is tried while the table does not answer, as after an election of its servers."""
@@ -64,10 +66,16 @@ class GlobalNames:
         """What this node's processes have: the process, and the revision of its record."""
         self._known: dict[str, Entry] = {}
         self._changed: dict[str, asyncio.Event] = {}
+        self._claims: dict[str, int] = collections.defaultdict(int)
+        """Under way: a record of one's own that comes meanwhile may be theirs."""
 
     def held(self) -> dict[str, tuple[int, int]]:
         """Give the names of this node's processes: name to process id and token."""
         return dict(self._held)
+
+    def known(self) -> list[str]:
+        """Give the names that a record was seen of."""
+        return list(self._known)
 
     def adopt(self, held: dict[str, tuple[int, int]]) -> None:
         """Go on where the gateway before this one stopped."""
@@ -82,7 +90,14 @@ class GlobalNames:
 
         Raises `NoNode` when the table does not answer, `NoProcess` when the process is dead.
         """
-        outcome = await self._register(name, process_id, how)
+        self._claims[name] += 1
+        try:
+            outcome = await self._register(name, process_id, how)
+        finally:
+            self._claims[name] -= 1
+            if not self._claims[name]:
+                del self._claims[name]
+            self._disown(name)
         return outcome if isinstance(outcome, Pid) else outcome + self._base
 
     async def _register(self, name: str, process_id: int, how: str) -> int | Pid:
@@ -117,6 +132,10 @@ class GlobalNames:
             if how == CLAIMED and owner is not None and await self._is_alive(session, name, owner):
                 return Pid(owner.node, owner.id, owner.incarnation)
             token = await session.put(key, value, found.revision or 0)
+        due = membership.fence_due(gateway.state)
+        if gateway.session is not session or session.lost.is_set() or due is None or now() >= due:
+            # it may be another's by now: the record is deleted when this node has joined anew
+            raise TimeoutError("the lease of this node ran out meanwhile")
         self._base = session.base
         self._held[name] = (process_id, token)
         self._know(name, Entry(gateway.node.name, gateway.node.incarnation, process_id, token))
@@ -199,14 +218,13 @@ class GlobalNames:
 
     async def rejoined(self) -> None:
         """See what became of what was held: stop what has lost its name, clear up what nobody here has any more."""
-        gateway, session = self.gateway, self.gateway.session
+        gateway = self.gateway
         me = (gateway.node.name, gateway.node.incarnation)
         for name, (process_id, token) in list(self._held.items()):
             if self._known.get(name) != Entry(*me, process_id, token):
                 self._lose(name)
-        for name, owner in list(self._known.items()):
-            if owner[:2] == me and name not in self._held and session is not None:
-                await session.delete(f"name.{name}", owner.revision)
+        for name in list(self._known):
+            self._disown(name)
 
     def on_entry(self, name: str, entry: Any) -> None:
         """The record of a name was written or deleted."""
@@ -228,7 +246,30 @@ class GlobalNames:
                     self.gateway.write_standing()
             if (known := self._known.get(name)) is None or known.revision <= revision:
                 self._known[name] = owner
+            self._disown(name)
         self._wake(name)
+
+    def _disown(self, name: str) -> None:
+        """Delete a record that says a process of this node has a name that none here has.
+
+        Its claim was written, and the answer lost; or it was given up while nobody could delete it.
+        """
+        owner, gateway = self._known.get(name), self.gateway
+        if owner is None or owner[:2] != (gateway.node.name, gateway.node.incarnation) or name in self._claims:
+            return
+        if self._held.get(name) != (owner.id, owner.revision) and gateway.session is not None:
+            del self._known[name]
+            gateway.spawn(self._delete(gateway.session, name, owner.revision))
+
+    async def _delete(self, session: Session, name: str, revision: int) -> None:
+        """Delete a record, as soon as the table answers; what a lost session leaves is seen to after the next."""
+        while self.gateway.session is session:
+            try:
+                await session.delete(f"name.{name}", revision)
+            except (NatsError, JetStreamError, TimeoutError):
+                await asyncio.sleep(STAND_BY_SECONDS)
+            else:
+                return
 
     def node_gone(self, node: str) -> None:
         """The record of a node vanished: its names may be claimed."""
@@ -239,10 +280,12 @@ class GlobalNames:
     def process_gone(self, process_id: int) -> None:
         """A process of this node ended: its names are free."""
         for name, (owner, _token) in list(self._held.items()):
-            if owner == process_id and self.gateway.session is not None:
-                self.gateway.spawn(self._release(self.gateway.session, name))
-            elif owner == process_id:
-                del self._held[name]  # the record is cleared up when this node joins anew
+            if owner == process_id:
+                _process_id, revision = self._held.pop(name)
+                self.gateway.write_standing()
+                # without a session the record is cleared up when this node joins anew
+                if self.gateway.session is not None:
+                    self.gateway.spawn(self._delete(self.gateway.session, name, revision))
 
     async def _release(self, session: Session, name: str) -> None:
         held = self._held.pop(name, None)
@@ -255,7 +298,7 @@ class GlobalNames:
         """Give the names back, so that others need not wait for the lease. First whoever has one must have ended."""
         for process_id in {process_id for process_id, _token in self._held.values()}:
             peer = self.gateway.context.peer(process_id)
-            if peer is not None:
+            if peer is not None and not _is_program(peer):
                 self.gateway.context.signal_exit(peer, "kill")
                 deadline = now() + END_SECONDS
                 while not kernel.has_ended(peer.pidfd) and now() < deadline:  # noqa: ASYNC110 - it is being killed
@@ -277,6 +320,10 @@ class GlobalNames:
         context = self.gateway.context
         peer = context.peer(process_id)
         if peer is None:
+            return
+        if _is_program(peer):
+            context.node.warn(f"the program's {peer.pid!r} has lost its global name, and is told so")
+            context.signal_exit(peer, "noconnection")
             return
         context.node.warn(f"{peer.box.name or peer.pid!r} is stopped: it has lost its global name")
         if peer.box.flag(boxes.TRAP_EXIT) and peer.box.flag(boxes.READY) != boxes.PLAIN:
@@ -301,6 +348,11 @@ class GlobalNames:
         changed = self._changed.get(name)
         if changed is not None:
             changed.set()
+
+
+def _is_program(peer: Peer) -> bool:
+    """A program's thread is told that it has lost a name, and never killed: its node would end with it."""
+    return bool(peer.box.kind == boxes.KIND_THREAD)
 
 
 def _read(entry: Any) -> Entry | None:

@@ -34,6 +34,13 @@ BUCKET = "otp"
 OLDEST_SERVER = (2, 11)
 CONNECT_SECONDS = 3.0
 ASK_SECONDS = 2.0
+REPLICAS = 3
+"""On how many servers the table is, where there are as many: two of them decide, and one may be lost."""
+
+FORM_SECONDS = 6.0
+"""How long the table is asked for when a node joins."""
+
+AGAIN_SECONDS = 0.2
 WRONG_SEQUENCE = (10071, 10164)
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 
@@ -120,28 +127,33 @@ class Session:
     async def open_bucket(self) -> None:
         """Find or make the table of nodes and names, and see that it is this cluster's. Raises `Refusal`."""
         self.js = self.nc.jetstream(timeout=ASK_SECONDS)
-        try:
-            self.kv = await self._bucket()
-            await self._check_cluster()
-        except (JetStreamError, NatsError, TimeoutError) as error:
-            text = str(error) or type(error).__name__
-            if isinstance(error, APIError) and error.code == 503 and "not enabled" in text.lower():
-                raise Refusal(f"JetStream is not enabled for this account: {text}") from error
-            raise Unreachable(f"the table of the cluster is out of reach: {text}") from error
+        deadline = now() + FORM_SECONDS
+        while True:
+            try:
+                self.kv = await self._bucket()
+                await self._check_cluster()
+                return
+            except (JetStreamError, NatsError, TimeoutError) as error:
+                text = str(error) or type(error).__name__
+                if isinstance(error, APIError) and error.code == 503 and "not enabled" in text.lower():
+                    raise Refusal(f"JetStream is not enabled for this account: {text}") from error
+                if self.nc.is_closed or now() >= deadline:
+                    raise Unreachable(f"the table of the cluster is out of reach: {text}") from error
+            # several servers that have just started agree on a leader first
+            await asyncio.sleep(AGAIN_SECONDS)
 
     async def _bucket(self) -> KeyValue:
         with contextlib.suppress(BucketNotFoundError):
             return await self.js.key_value(BUCKET)  # type: ignore[no-any-return]
-        replicas = min(3, 1 + len(self.nc.discovered_servers)) if self.nc.discovered_servers else 1
-        for count in {3 if replicas >= 3 else 1, 1}:
-            config = KeyValueConfig(bucket=BUCKET, history=1, limit_marker_ttl=60, direct=False, replicas=count)
-            try:
-                return await self.js.create_key_value(config)  # type: ignore[no-any-return]
-            except APIError:
-                if count == 1:
-                    # somebody else has just made it
-                    return await self.js.key_value(BUCKET)  # type: ignore[no-any-return]
-        raise Unreachable("the table of the cluster cannot be made")
+        replicas = REPLICAS if 1 + len(self.nc.discovered_servers) >= REPLICAS else 1
+        config = KeyValueConfig(bucket=BUCKET, history=1, limit_marker_ttl=60, direct=False, replicas=replicas)
+        try:
+            return await self.js.create_key_value(config)  # type: ignore[no-any-return]
+        except APIError as error:
+            with contextlib.suppress(BucketNotFoundError):
+                # somebody else has just made it
+                return await self.js.key_value(BUCKET)  # type: ignore[no-any-return]
+            raise error from None
 
     async def _check_cluster(self) -> None:
         made_at = int(time.time() * 1000)

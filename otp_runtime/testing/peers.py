@@ -17,12 +17,15 @@ import sys
 import time
 from pathlib import Path
 from types import FunctionType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import dill
 
 from otp_runtime.process.node import Node
 from otp_runtime.process.shipping import is_importable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _LENGTH = struct.Struct("<Q")
 READY_SECONDS = 20.0
@@ -35,13 +38,17 @@ class Peer:
     A context manager; leaving the block ends the program and waits for it.
     """
 
-    def __init__(self, name: str, *, cluster: str | None = None, **options: Any) -> None:
-        """Start it and wait until it takes part in its node. `options`: what else `Node.start` takes."""
+    def __init__(self, name: str, *, cluster: str | None = None, within: Sequence[str] = (), **options: Any) -> None:
+        """Start it and wait until it takes part in its node. `options`: what else `Node.start` takes.
+
+        `within`: a command in front of the program's, such as `("ip", "netns", "exec", "lab")`; it has to become the
+        program, and to leave it its descriptors.
+        """
         self.name = name
         requests, self._requests = os.pipe()
         self._replies, replies = os.pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "otp_runtime.testing.peer_program", str(requests), str(replies), name],
+            [*within, sys.executable, "-m", "otp_runtime.testing.peer_program", str(requests), str(replies), name],
             pass_fds=(requests, replies),
             stdin=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": _search_path()},
