@@ -153,7 +153,9 @@ def _hear(context: Context, what: str, details: list[Any]) -> None:
                 if isinstance(peer, RemotePeer) and peer.pid.node == node and peer.epoch == epoch:
                     context.conclude(peer, "noconnection")
         case "nodeup", [node]:
-            if (follower := followers.get(context)) is not None and node not in follower.nodes:
+            follower = followers.get(context)
+            # a gateway that was started anew has to be watched too; one that has died again was wrong about the node
+            if follower is not None and node not in follower.nodes and _has_gateway(context):
                 follower.nodes.add(node)
                 _tell_nodes(context, NodeUp(node))
         case "nodedown", [node, reason]:
@@ -162,6 +164,11 @@ def _hear(context: Context, what: str, details: list[Any]) -> None:
                 _tell_nodes(context, NodeDown(node, reason))
         case _:
             pass
+
+
+def _has_gateway(context: Context) -> bool:
+    found = standing.read(context.directory)
+    return found is not None and gateway(context, found) is not None
 
 
 def _tell_nodes(context: Context, event: NodeUp | NodeDown) -> None:

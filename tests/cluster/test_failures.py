@@ -144,6 +144,15 @@ class TestGatewayKilled:
         process.exit(pid, "kill")
         assert process.flush() == []
 
+    def test_one_after_the_other(self, there, watching):
+        """Who only listens hears of the end of each of them."""
+        for _ in range(3):
+            kill_gateway()
+            assert process.receive(NodeDown, 5.0).node == full("b")
+            assert process.receive(NodeUp, 5.0) == NodeUp(full("b"))
+
+        assert process.flush() == []
+
     def test_keeps_global_names(self, there):
         """The name and its token are the owner's: only the gateway died."""
         owner = Hoard.start(name=Global("kept"))
