@@ -7,6 +7,7 @@ another server, is well. So each renewal of the node's own lease has to be heard
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
@@ -50,10 +51,20 @@ class TableWatch:
             self._tell(entry)
 
     async def _first(self, watch: Any) -> list[Any]:
-        found = []
-        while (entry := await watch.updates(timeout=FIRST_SECONDS)) is not None:
-            found.append(entry)
-        return found
+        """Give what is there, in the order it was written, up to this node's own record as it was last renewed.
+
+        So nothing is missing that was written before it, whichever server tells, and however far behind it is. The
+        client's own mark for "that was all" may come before the first record.
+        """
+        session, found = self._session, []
+        revision = session.revision
+        async with asyncio.timeout(FIRST_SECONDS):
+            while True:
+                entry = await watch.updates(timeout=FIRST_SECONDS)
+                if entry is not None:
+                    found.append(entry)
+                    if entry.key == session.key and (entry.revision or 0) >= revision:
+                        return found
 
     def expect(self, revision: int) -> None:
         """The node's own record was written with this revision: that has to be heard soon."""

@@ -14,7 +14,7 @@ import msgpack
 import nats
 import pytest
 
-from otp_runtime import Agent, GenServer, Node, NoNode, Supervisor, process
+from otp_runtime import Agent, GenServer, Global, Node, NoNode, Supervisor, process
 from otp_runtime.cluster import protocol, standing
 from otp_runtime.cluster.engine import EngineDirectory, server_binary
 from otp_runtime.core import messages as wire
@@ -24,7 +24,7 @@ from otp_runtime.process.current import current
 from otp_runtime.terms.codec import Codec
 from otp_runtime.testing import Peer
 from otp_runtime.testing.nodes import private_directory
-from tests.cluster.servers import Hoard, eventually, full
+from tests.cluster.servers import Hoard, eventually, full, start
 
 
 class Bomb:
@@ -272,6 +272,46 @@ def _tls_server(path):
         f'listen: "127.0.0.1:-1"\nports_file_dir: "{path}"\njetstream {{ store_dir: "{path}/store" }}\n'
         f'tls {{ cert_file: "{path}/cert.pem", key_file: "{path}/key.pem", ca_file: "{path}/ca.pem", verify: true }}\n'
     )
+    with _server(path) as url:
+        yield url.replace("nats://", "tls://")
+
+
+RIGHTS = """\
+listen: "127.0.0.1:-1"
+ports_file_dir: "{path}"
+jetstream {{ store_dir: "{path}/store" }}
+accounts {{
+  one: {{ jetstream: enabled, users: [{{ user: "one", password: "1", permissions: {{
+    publish: ["otp.otp.>", "$KV.otp.>", "$JS.API.>"], subscribe: ["otp.otp.>", "_INBOX.>"]
+  }} }}] }}
+  two: {{ jetstream: enabled, users: [{{ user: "two", password: "2" }}] }}
+}}
+"""
+
+
+class TestAccounts:
+    @pytest.mark.slow
+    def test_rights_and_walls(self, tmp_path):
+        """Nodes need the rights that the guide lists and no others; those of another account are another cluster."""
+        (tmp_path / "conf").write_text(RIGHTS.format(path=tmp_path))
+        with (
+            _server(tmp_path) as url,
+            private_directory(),
+            Peer("a", cluster=url, credentials=("one", "1"), lease=2.0) as a,
+            Peer("b", cluster=url, credentials=("one", "1"), lease=2.0) as b,
+            Peer("c", cluster=url, credentials=("two", "2"), lease=2.0) as c,
+        ):
+            assert eventually(lambda: a.call(Node.ping, full("b")) == "pong")
+            pid = a.call(start, Hoard, Global("x"))
+            assert eventually(lambda: b.call(Global.whereis, "x") == pid)
+            assert b.call(GenServer.call, Global("x"), "on") == "on"
+
+            assert (b.call(Node.list), c.call(Node.list)) == ([full("a")], [])
+            assert c.call(Global.whereis, "x") is None
+
+
+@contextlib.contextmanager
+def _server(path):
     server = subprocess.Popen([server_binary(), "-c", str(path / "conf")], stderr=subprocess.DEVNULL)
     try:
         ports = path / f"nats-server_{server.pid}.ports"
@@ -280,7 +320,7 @@ def _tls_server(path):
             with contextlib.suppress(OSError, ValueError):
                 return json.loads(ports.read_text())["nats"][0]
 
-        yield eventually(url).replace("nats://", "tls://")
+        yield eventually(url)
     finally:
         server.terminate()
         server.wait()
