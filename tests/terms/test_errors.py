@@ -30,6 +30,7 @@ from otp_runtime.terms.reason import Crash, Signalled
 CRASH = Crash("ValueError", "no", "Traceback (most recent call last):\n  File x\nValueError: no\n")
 VALUES = {
     "app": "shop",
+    "function": "shop.tills:count",
     "pid": Pid("n@h", 3, 1),
     "reason": CRASH,
     "server": "counter",
