@@ -72,21 +72,18 @@ RESERVED = frozenset(
     ]
 )
 OPTIONS = ("overflow", "limits", "watchdog", *keep.OPTIONS, *mailboxes.OPTIONS)
-SETTINGS = (
-    "restart",
-    "shutdown",
-    "backoff",
-    "options",
-    "trap_exit",
-    "restore",
-    "durable",
-    "max_state_crashes",
-    "limits",
-    "watchdog",
-    "mailbox",
-    "redeliver",
-    "vsn",
-)
+CLASS_OPTIONS: dict[str, Any] = {
+    "restore": None,
+    "durable": None,
+    "max_state_crashes": keep.DEFAULT_STATE_CRASHES,
+    "limits": None,
+    "watchdog": None,
+    "mailbox": mailboxes.TRANSIENT,
+    "redeliver": 0,
+}
+"""Start options that a class may set as attributes, and what they are when it does not."""
+
+SETTINGS = ("restart", "shutdown", "backoff", "options", "trap_exit", *CLASS_OPTIONS, "vsn")
 """Class attributes that are values, not methods."""
 
 
@@ -464,20 +461,8 @@ def _settings(cls: Any, options: dict[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     if issubclass(cls, GenServer):
         # of a state machine these may be states, and only the options are asked
-        if cls.restore is not None:
-            settings["restore"] = cls.restore
-        if cls.durable is not None:
-            settings["durable"] = cls.durable
-        if cls.max_state_crashes != keep.DEFAULT_STATE_CRASHES:
-            settings["max_state_crashes"] = cls.max_state_crashes
-        if cls.limits is not None:
-            settings["limits"] = cls.limits
-        if cls.watchdog is not None:
-            settings["watchdog"] = cls.watchdog
-        if cls.mailbox != mailboxes.TRANSIENT:
-            settings["mailbox"] = cls.mailbox
-        if cls.redeliver != 0:
-            settings["redeliver"] = cls.redeliver
+        attributes = {name: getattr(cls, name) for name in CLASS_OPTIONS}
+        settings |= {name: value for name, value in attributes.items() if value != CLASS_OPTIONS[name]}
     settings |= cls.options
     settings |= options
     check_options(settings)
