@@ -12,6 +12,8 @@ import resource
 import signal
 from dataclasses import dataclass
 
+from otp_runtime.host import kernel
+
 FRESH_SECONDS = 1.0
 """A count younger than this may already hold the death that is being looked into: the one before it is the base."""
 
@@ -83,8 +85,7 @@ def counter_of(os_pid: int) -> str:
     In a container the path may be the host's, of which only an end is mounted here.
     """
     try:
-        with open(f"/proc/{os_pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read().splitlines()
+        lines = os.fsdecode(kernel.read_whole(f"/proc/{os_pid}/cgroup")).splitlines()
     except OSError:
         return ""
     for line in lines:
@@ -108,8 +109,8 @@ def _nearest(root: str, path: str, name: str) -> str:
 
 
 def _kills(path: str) -> int | None:
-    with contextlib.suppress(OSError, ValueError), open(path, "rb") as file:
-        for line in file.read().splitlines():
+    with contextlib.suppress(OSError, ValueError):
+        for line in kernel.read_whole(path).splitlines():
             key, _, value = line.partition(b" ")
             if key == b"oom_kill":
                 return int(value)

@@ -17,6 +17,7 @@ import atexit
 import contextlib
 import faulthandler
 import fcntl
+import importlib
 import logging
 import os
 import signal
@@ -41,7 +42,7 @@ from otp_runtime.terms.pid import Global
 from otp_runtime.terms.reason import Exited, crash_of, cut_middle, is_abnormal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from otp_runtime.host.box import Box
     from otp_runtime.process.handle import NodeHandle
@@ -380,6 +381,16 @@ def live(context: Context, boot: Boot, job: Job, serve_supervisor: Callable[...,
         return run(context, boot)
     boot.say(*(("ignore",) if result is None else ("error", ("bad_return_value", result))))
     return "normal"
+
+
+def import_ahead(modules: Iterable[str]) -> None:
+    """Import what a job will need, before it is there; what cannot be imported fails when it is needed."""
+    global loading
+    loading = True
+    for name in modules:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+    loading = False
 
 
 def _load(context: Context, job: Job) -> tuple[Any, list[Any], dict[str, Any]]:

@@ -216,7 +216,7 @@ class _Unshipped:
 
 def _native_stack(directory: NodeDirectory, process_id: int) -> str | None:
     with contextlib.suppress(OSError):
-        text = Path(directory.native_stack(process_id)).read_text(encoding="utf-8", errors="replace")
+        text = kernel.read_whole(directory.native_stack(process_id)).decode(errors="replace")
         return cut(stacks.trim(text, _FIRST_FUNCTIONS), STACK_MAX) or None
     return None
 
@@ -238,10 +238,9 @@ class _StandIns(_Unshipped):
 
 
 def keep(directory: NodeDirectory, record: Death) -> None:
-    """Keep a record: the last ones of each server stay."""
-    key = file_name_of(record.server) if is_name(record.server) else "unnamed"
+    """Keep a record: who asks `why` from now on finds it."""
     deaths = str(directory.deaths)
-    name = f"{key}@{int(record.died_at * 1e9)}.{record.id}"
+    name = f"{_file_key(record)}@{int(record.died_at * 1e9)}.{record.id}"
     data = {name: getattr(record, name) for name in _FIELDS}
     try:
         payload = _unshipped.encode(data)
@@ -252,6 +251,15 @@ def keep(directory: NodeDirectory, record: Death) -> None:
         os.rename(f"{deaths}/.{name}", f"{deaths}/{name}")
     except OSError:
         return
+
+
+def _file_key(record: Death) -> str:
+    return file_name_of(record.server) if is_name(record.server) else "unnamed"
+
+
+def forget_oldest(directory: NodeDirectory, record: Death) -> None:
+    """Let only the last records of the server stay that one was kept of."""
+    deaths, key = str(directory.deaths), _file_key(record)
     mine = sorted(other for other in os.listdir(deaths) if other.rpartition("@")[0] == key)
     for other in mine[:-KEPT_PER_SERVER]:
         with contextlib.suppress(FileNotFoundError):

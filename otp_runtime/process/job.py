@@ -33,6 +33,8 @@ class Job:
     """Ids of the supervisors above, nearest first."""
     fresh: bool = False
     """Whether a supervisor must not use the modules that its OS parent imported: they are older than an upgrade."""
+    imports: tuple[str, ...] = ()
+    """Modules that what it runs needs, as far as that is known: a process forked ahead may import them ahead."""
     place: tuple[str, ...] = ()
     """Where a state is kept that outlives the process: see `places`. Empty for what no supervisor starts."""
 

@@ -75,7 +75,7 @@ class Launcher:
             for program in list(self.programs.values()):
                 if program.leaving:
                     self._stop_next_root(program)
-            self.offspring.tell_reports()
+            self.offspring.catch_up()
         self.errors.finish()
 
     # -- requests -------------------------------------------------------------------------------------------

@@ -12,7 +12,9 @@ it boots meanwhile. A fork comes after the verdict: what follows a fork is slow,
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import functools
 import gc
 import importlib
 import os
@@ -170,7 +172,7 @@ class Offspring:
         self.orphan_seconds = ORPHAN_SECONDS
         self.vitals = Vitals(self)
         self._buried: list[tuple[Child, Any]] = []
-        self.to_report: list[death.Death] = []
+        self._put_off: collections.deque[Callable[[], object]] = collections.deque()
         self._reaped: list[Child] = []
         self.handovers: dict[int, Handover] = {}
         self.nursery = Nursery(self)
@@ -192,6 +194,7 @@ class Offspring:
             self.vitals.begin(spare)
             if job.timeout is not None:
                 self._set_limit(spare, job.timeout)
+            self.spares.note(job)
             return spare
         context = self.context
         process_id = self.directory.next_id()
@@ -236,6 +239,8 @@ class Offspring:
         self.listen_to_boot(child)
         if job.timeout is not None:
             self._set_limit(child, job.timeout)
+        if job.mode != "supervisor":
+            self.spares.note(job)
         return child
 
     def listen_to_boot(self, child: Child) -> None:
@@ -309,10 +314,10 @@ class Offspring:
         """Read the boot pipe."""
         self._read_boot_pipe(child)
         if child.outcome is not None and child.outcome[0] == "ok":
-            self.looks.begin(child)
             self.close_boot_pipe(child)
-            self.vitals.started(child)
             self._on_word(child, child.outcome)
+            self.looks.begin(child)
+            self.put_off(functools.partial(self.vitals.started, child))
             child.rest()
 
     def _read_boot_pipe(self, child: Child) -> None:
@@ -617,18 +622,22 @@ class Offspring:
         while self._buried:
             self._judge_buried(*self._buried.pop(0))
 
-    def tell_reports(self) -> None:
-        """Report the deaths that were recorded, now that nobody waits for that."""
-        while self.to_report:
-            death.log(self.directory, self.to_report.pop(0))
+    def put_off(self, errand: Callable[[], object]) -> None:
+        """Have something done, that nobody waits for, when all is done that somebody waits for."""
+        self._put_off.append(errand)
+
+    def catch_up(self) -> None:
+        """Do what was put off. The owner calls it when it has nothing else to do."""
+        while self._put_off:
+            self._put_off.popleft()()
 
     def _judge_buried(self, child: Child, reason: Any) -> None:
         assert child.box is not None
-        self.directory.forget_mailbox(child.id, but_mail=bool(child.box.flag(boxes.MAILBOX)))
-        sweep_segments(self.context, child.id)
         if child.box.flag(boxes.THREADS):
             judge_threads(self.context, child.os_process, reason, besides=child.id)
         self._judge(child, reason)
+        self.directory.forget_mailbox(child.id, but_mail=bool(child.box.flag(boxes.MAILBOX)))
+        sweep_segments(self.context, child.id)
         if child.box.kind == boxes.KIND_SUPERVISOR:
             self._inherit_kept(child.id)
 
@@ -839,7 +848,7 @@ def judge_threads(context: Context, process: kernel.OsProcess, reason: Any, besi
 def report(offspring: Offspring, child: Child, reason: Any, **facts: Any) -> None:
     """Write the record of a death now, and report it when all else is done: who waits for it needs the record only."""
     record = keep_record(offspring, child, reason, **facts)
-    offspring.to_report.append(record)
+    offspring.put_off(functools.partial(death.log, offspring.directory, record))
 
 
 def keep_record(offspring: Offspring, child: Child, reason: Any, **facts: Any) -> death.Death:
@@ -849,4 +858,5 @@ def keep_record(offspring: Offspring, child: Child, reason: Any, **facts: Any) -
         child.words.setdefault("notes", []).extend(map(death.first_lines_of, gave_up))
     record = death.make_record(offspring.directory, child, reason, facts)
     death.keep(offspring.directory, record)
+    offspring.put_off(functools.partial(death.forget_oldest, offspring.directory, record))
     return record

@@ -17,25 +17,33 @@ import contextlib
 import os
 import signal
 import struct
+import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from otp_runtime.core import demand
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, poller
 from otp_runtime.host.box import Box
 from otp_runtime.host.pages import HotPages
-from otp_runtime.process import boot, current, names
+from otp_runtime.process import boot, current
 from otp_runtime.process.context import Context
 from otp_runtime.process.job import Job
 from otp_runtime.terms.reason import crash_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from otp_runtime.host.directory import NodeDirectory
     from otp_runtime.process.handle import NodeHandle
     from otp_runtime.process.offspring import Child, Offspring
 
 REFILL_SECONDS: Final = 0.003
 """How long after a use a new spare is forked: the fork must not be in the way of the start that has just begun."""
+
+QUIET_SECONDS: Final = 0.01
+"""How long nothing must have been started before a spare is forked that no child spec asks for."""
 
 MISFORTUNE_SECONDS: Final = 1.0
 """The same after a spare died unused: whatever kills them must not be fed."""
@@ -46,14 +54,39 @@ ORDER_MAX: Final = 32_768
 LENGTH: Final = struct.Struct("<I")
 
 
+rehearsal: Callable[[Context], None] | None = None
+"""What a spare does while nobody waits for it, in a context that is thrown away after that."""
+
+
+def rehearse_with(function: Callable[[Context], None]) -> None:
+    """Say how a spare goes through what it will go through as a server: see `rehearsal`."""
+    global rehearsal
+    rehearsal = function
+
+
+@dataclass(slots=True)
+class _Spare:
+    """A spare that waits for its order."""
+
+    child: Child
+    orders: int
+    box: Box
+    path: tuple[str, ...]
+    """The `sys.path` with which it has imported what it may need; () when it has imported nothing."""
+
+
 class Spares:
-    """The spares of one OS parent."""
+    """The spares of one OS parent: those of its child specs, and one more when starts come in rows."""
 
     def __init__(self, offspring: Offspring) -> None:
         """None are kept until somebody wants one."""
         self._offspring = offspring
-        self._ready: dict[int, tuple[Child, int]] = {}
-        self._wanted = 0
+        self._ready: dict[int, _Spare] = {}
+        self._declared = 0
+        self._demand = demand.NONE
+        self._path: tuple[str, ...] = ()
+        self._modules: tuple[str, ...] = ()
+        self._is_retired = False
         self._timer: poller.TimerHandle | None = None
         self._hot_pages = HotPages()
 
@@ -63,22 +96,29 @@ class Spares:
         return bool(self._ready)
 
     def want(self, count: int) -> None:
-        """Keep so many from now on, or more if more were wanted before."""
-        if count > self._wanted:
-            self._wanted = count
+        """Keep so many from now on, or more if more were wanted before: `spare=` of a child spec."""
+        if count > self._declared:
+            self._declared = count
             self._refill_in(0.0)
+
+    def note(self, job: Job) -> None:
+        """A process was started: the next one may be like it."""
+        self._demand = demand.started(self._demand, poller.now())
+        self._path, self._modules = job.path, job.imports
+        if self._missing() > 0:
+            self._refill_in(REFILL_SECONDS)
 
     def retire(self) -> None:
         """End all, and fork no more."""
-        self._wanted = 0
-        for child, _orders in self._ready.values():
-            kernel.send_signal(child.pidfd, signal.SIGKILL)
+        self._is_retired = True
+        for spare in self._ready.values():
+            kernel.send_signal(spare.child.pidfd, signal.SIGKILL)
 
     def end(self) -> None:
         """At the end of the parent: leave nothing behind."""
         self.retire()
-        for number, (child, _orders) in self._ready.items():
-            os.waitpid(child.os_process.pid, 0)
+        for number, spare in self._ready.items():
+            os.waitpid(spare.child.os_process.pid, 0)
             self._offspring.directory.forget_spare(number)
         self._ready.clear()
 
@@ -86,50 +126,64 @@ class Spares:
 
     def take(self, job: Job) -> Child | None:
         """Have a spare do `job`; None when there is none that can."""
-        if not self._ready or not self._wanted:
+        if not self._ready or self._is_retired:
             return None
         data = self._offspring.context.codec.encode(job.to_term())
         if len(data) > ORDER_MAX:
             return None
-        for number in list(self._ready):
-            child, orders = self._ready[number]
+        for number, spare in list(self._ready.items()):
+            if spare.path not in {(), job.path}:
+                continue
             self._hot_pages.learn()
-            if not kernel.has_ended(child.pidfd) and self._order(child, job, orders, LENGTH.pack(len(data)) + data):
+            if not kernel.has_ended(spare.child.pidfd) and self._order(spare, job, LENGTH.pack(len(data)) + data):
                 del self._ready[number]
-                self._refill_in(REFILL_SECONDS)
-                return child
+                return spare.child
         return None
 
-    def _order(self, child: Child, job: Job, orders: int, data: bytes) -> bool:
+    def _order(self, spare: _Spare, job: Job, data: bytes) -> bool:
         """Make a spare a process that can be found, and tell it what it is; False when it is gone."""
-        directory = self._offspring.directory
-        hidden, found = directory.spare(child.id), directory.box(child.id)
-        box = Box.open(hidden)
-        if box is None:
-            return False
+        directory, box = self._offspring.directory, spare.box
+        hidden, found = directory.spare(spare.child.id), directory.box(spare.child.id)
         os.rename(hidden, found)
         box.path = found
         box.settle(job.label, time.time())
         try:
-            os.write(orders, data)
+            os.write(spare.orders, data)
         except OSError:
             os.rename(found, hidden)
-            box.close()
             return False
-        os.close(orders)
-        child.settle(job, box)
+        os.close(spare.orders)
+        spare.child.settle(job, box)
         return True
 
     # -- birth and death ------------------------------------------------------------------------------------
 
+    def _missing(self) -> int:
+        """Give how many there should be beside those that there are."""
+        if self._is_retired:
+            return 0
+        expected = int(demand.is_expected(self._demand, poller.now()))
+        return max(self._declared, expected) - len(self._ready)
+
     def _refill_in(self, seconds: float) -> None:
-        if self._timer is None:
-            self._timer = self._offspring.context.poller.at(poller.now() + seconds, self._refill)
+        """Look in so many seconds, or sooner if that was said before, whether one is missing or one too many."""
+        due = poller.now() + seconds
+        if self._timer is not None:
+            if self._timer.due <= due:
+                return
+            self._timer.cancel()
+        self._timer = self._offspring.context.poller.at(due, self._refill)
 
     def _refill(self) -> None:
         """Fork one; another one a little later, so that what else there is to do comes in between."""
         self._timer = None
-        if len(self._ready) >= self._wanted:
+        if self._missing() <= 0:
+            self._dismiss()
+            return
+        quiet_at = self._demand.last + QUIET_SECONDS
+        if len(self._ready) >= self._declared and (left := quiet_at - poller.now()) > 0:
+            # while one start follows the other, a fork ahead would only be in the way of the next
+            self._refill_in(left)
             return
         try:
             self._fork()
@@ -137,8 +191,20 @@ class Spares:
             self._offspring.context.node.warn(f"cannot keep a spare process: {error}{kernel.shortage(error)}")
             self._refill_in(MISFORTUNE_SECONDS)
             return
-        if len(self._ready) < self._wanted:
+        if self._missing() > 0:
             self._refill_in(REFILL_SECONDS)
+        elif len(self._ready) > self._declared:
+            self._refill_in(self._demand.until - poller.now())
+
+    def _dismiss(self) -> None:
+        """End one that was expected to be used, and was not; look again later while it may yet be."""
+        if len(self._ready) <= self._declared:
+            return
+        if demand.is_expected(self._demand, poller.now()):
+            self._refill_in(self._demand.until - poller.now())
+            return
+        number = next(iter(self._ready))
+        kernel.send_signal(self._ready[number].child.pidfd, signal.SIGKILL)
 
     def _fork(self) -> None:
         from otp_runtime.process.offspring import Child
@@ -162,7 +228,7 @@ class Spares:
             directory.forget_spare(number)
             raise
         if os_pid == 0:
-            run(context.node, box, here, says, reads)
+            run(context.node, box, here, says, reads, self._path, self._modules)
         for fd in (says, reads):
             os.close(fd)
         for fd in (heard, orders):
@@ -171,9 +237,8 @@ class Spares:
         child.boot_fd = heard
         child.os_process = kernel.OsProcess(os_pid, kernel.start_time(os_pid) or 0)
         box.inhabit(child.os_process)
-        box.close()
         child.words["gone"] = lambda: self._gone(number)
-        self._ready[number] = child, orders
+        self._ready[number] = _Spare(child, orders, box, self._path if self._modules else ())
         self._offspring.adopt(child)
         child.on_word = lambda _word: self._booted(child)
         self._offspring.listen_to_boot(child)
@@ -184,17 +249,27 @@ class Spares:
         self._hot_pages.copy()
 
     def _gone(self, number: int) -> None:
-        """A spare ended unused: killed, or retired."""
-        _child, orders = self._ready.pop(number)
-        os.close(orders)
+        """A spare ended unused: killed, retired, or not wanted any more."""
+        spare = self._ready.pop(number)
+        os.close(spare.orders)
+        spare.box.close()
         self._offspring.directory.forget_spare(number)
+        self._demand = demand.NONE
         self._refill_in(MISFORTUNE_SECONDS)
 
 
 # -- the spare itself --------------------------------------------------------------------------------------------------
 
 
-def run(node: NodeHandle, box: Box, reaper: kernel.OsProcess, says: int, reads: int) -> NoReturn:
+def run(
+    node: NodeHandle,
+    box: Box,
+    reaper: kernel.OsProcess,
+    says: int,
+    reads: int,
+    path: tuple[str, ...],
+    modules: tuple[str, ...],
+) -> NoReturn:
     """Be a spare: the child of a fork. Boot as far as it goes, wait for a job, do it. Never returns."""
     status = 1
     try:
@@ -203,15 +278,18 @@ def run(node: NodeHandle, box: Box, reaper: kernel.OsProcess, says: int, reads: 
         kernel.set_title("otp:spare")
         kernel.raise_own_oom_score(boot.OOM_SCORE)
         boot.write_native_stacks(node, identity.id)
-        context = Context(node, identity.id, box, is_program=False, parent=identity.reaper)
         current.enter(node)
+        if modules:
+            sys.path[:] = path
+            boot.import_ahead(modules)
+        _rehearse(node, box)
+        context = Context(node, identity.id, box, is_program=False, parent=identity.reaper)
         current.become(context)
         boot.listen_to_signals(context, reaper)
-        context.link_back(identity.reaper)
-        _rehearse(context)
         boot.Boot(node, says).send(["spare"])
         job = _await_order(context, reads)
         if job is not None:
+            context.parent = job.parent
             box.path = node.directory.box(identity.id)
             boot.dress(node, job, identity.id)
             status = boot.do_job(context, job, says, _no_supervisor)
@@ -222,10 +300,24 @@ def run(node: NodeHandle, box: Box, reaper: kernel.OsProcess, says: int, reads: 
         os._exit(status)
 
 
-def _rehearse(context: Context) -> None:
-    """Go once through what a start goes through: it copies the pages that are shared with the parent until then."""
-    context.codec.decode(context.codec.encode(Job("start", b"", "", 0).to_term()))
-    names.rehearse(context.directory)
+def _rehearse(node: NodeHandle, own: Box) -> None:
+    """Go once through what a server goes through: each page that it looks at is copied now, and not when it is one.
+
+    With a black box of its own, which nobody finds, as nobody finds this process.
+    """
+    if rehearsal is None:
+        return
+    identity = own.identity
+    path = f"{node.directory.spare(identity.id)}-rehearsal"
+    box = Box.create(path, identity.id, identity.reaper, boxes.KIND_SERVER, time.time())
+    os.unlink(path)
+    context = Context(node, identity.id, box, is_program=False, parent=identity.reaper)
+    current.become(context)
+    context.link_back(identity.reaper)
+    rehearsal(context)
+    current.forget(context)
+    context.close()
+    box.close()
 
 
 def _await_order(context: Context, reads: int) -> Job | None:

@@ -18,6 +18,8 @@ from otp_runtime.process.handle import LAUNCHER_ID
 from otp_runtime.process.job import Job
 from otp_runtime.terms.pid import Pid
 
+NOT_IMPORTED = frozenset(("__main__", "__mp_main__", "builtins"))
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -64,9 +66,17 @@ def start_job(
         program=context.node.program if program is None else program,
         name=name,
         shutdown=shutdown,
+        imports=_modules_of(function, args),
     )
     word = node.ask_launcher(["start", job.to_term()], None)
     return _conclude(context, word, link=link and hold, timeout=timeout, label=label, shutdown=shutdown)
+
+
+def _modules_of(function: Any, args: tuple[Any, ...]) -> tuple[str, ...]:
+    """Give the importable modules that define what is started."""
+    things = (getattr(function, "__self__", None), function, *args)
+    modules = (getattr(thing, "__module__", None) for thing in things if isinstance(thing, type) or callable(thing))
+    return tuple(dict.fromkeys(name for name in modules if name is not None and name not in NOT_IMPORTED))
 
 
 def _conclude(

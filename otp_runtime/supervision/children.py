@@ -138,7 +138,7 @@ class Performer:
             self.finish_burials()
             reaped = self.offspring.take_reaped()
             if not reaped and not self._actions:
-                self.offspring.tell_reports()
+                self.offspring.catch_up()
                 self._forget_the_handled()
                 return
             for child in reaped:
@@ -481,7 +481,8 @@ class Performer:
         )
         death.keep(self.context.directory, record)
         death.note_giving_up(self.context.directory, record)
-        self.offspring.to_report.append(record)
+        for errand in (death.log, death.forget_oldest):
+            self.offspring.put_off(functools.partial(errand, self.context.directory, record))
 
     def _child_ids(self) -> Iterable[Any]:
         return (child_id for child_id, _pid, _type in self.core.children_of(self.state))

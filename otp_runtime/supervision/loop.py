@@ -22,7 +22,7 @@ from otp_runtime.errors import CodecError, NotSuspended, OtpError, UpgradeFailed
 from otp_runtime.host import box as boxes
 from otp_runtime.process import boot as booting
 from otp_runtime.process.context import ExitSignal
-from otp_runtime.supervision import preload
+from otp_runtime.supervision import preload, rehearsal  # noqa: F401 - the second says what a spare rehearses
 from otp_runtime.supervision.children import Decisions, Performer, job_of_children
 from otp_runtime.terms.events import Exit
 
@@ -83,7 +83,7 @@ def _loop(context: Context, boot: Boot, performer: Performer) -> Any:
                 context.pump(None)
         if context.doomed is not None:
             performer.finish_burials()
-            performer.offspring.tell_reports()
+            performer.offspring.catch_up()
             return context.doomed[0]
     reason = performer.ended[0]
     boot.say("error", reason)
