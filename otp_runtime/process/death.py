@@ -6,7 +6,6 @@ import contextlib
 import os
 import textwrap
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otp_runtime.core import causes, stacks

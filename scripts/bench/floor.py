@@ -5,6 +5,7 @@ Each is a fresh interpreter that runs this very file, so it holds no pipe of ano
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import struct
@@ -116,9 +117,12 @@ def _one_way() -> None:
 
 
 class Forks(Helper):
-    """Forks itself, waits for the child's first byte, kills and reaps it."""
+    """Forks itself, waits for the child's first byte, kills and reaps it; bare, or with what a supervisor imports."""
 
     role = "forks"
+
+    def __init__(self, *modules: str) -> None:
+        super().__init__(*modules)
 
     def once(self) -> tuple[float, float]:
         """Give the seconds from fork to first byte, and from kill to reaped."""
@@ -127,7 +131,9 @@ class Forks(Helper):
         return fork, reap
 
 
-def _forks() -> None:
+def _forks(*modules: str) -> None:
+    for module in modules:
+        importlib.import_module(module)
     while os.read(0, 1):
         read_end, write_end = os.pipe()
         started = time.perf_counter()
@@ -206,8 +212,8 @@ class FanIn(Helper):
         return data
 
 
-def _fan_in() -> None:
-    clients = int(sys.argv[2])
+def _fan_in(number: str) -> None:
+    clients = int(number)
     requests, results = os.pipe(), os.pipe()
     starts: list[int] = []
     replies: list[int] = []
@@ -271,4 +277,4 @@ def _fan_in_client(number: int, go: int, requests: int, reply: int, results: int
 
 if __name__ == "__main__":
     roles = (PingPong, _ping_pong), (OneWay, _one_way), (Forks, _forks), (Large, _large), (FanIn, _fan_in)
-    {helper.role: run for helper, run in roles}[sys.argv[1]]()
+    {helper.role: run for helper, run in roles}[sys.argv[1]](*sys.argv[2:])

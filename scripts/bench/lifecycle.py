@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
-import signal
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from otp_runtime import DynamicSupervisor, GenServer, OtpError, ServerDown, Supervisor
-from scripts.bench.measures import Measure, Rig, Round, Samples
+from otp_runtime import DynamicSupervisor, GenServer, OtpError, Supervisor
+from scripts.bench.measures import REFILL_SECONDS, Measure, Rig, Round, Samples, kill_to_answer
 from scripts.bench.server import Echo
 
 if TYPE_CHECKING:
     from otp_runtime import Pid
 
 SPARED = "bench_spared"
-REFILL_SECONDS = 0.05
-"""A spare is made in the background: the next death comes when it is there."""
 
 
 def no_spares() -> str:
@@ -46,14 +41,7 @@ def _restart(rig: Rig) -> Round:
 
     def ours() -> Samples:
         time.sleep(REFILL_SECONDS)
-        victim = GenServer.call(SPARED, "os_pid")
-        started = time.perf_counter()
-        os.kill(victim, signal.SIGKILL)
-        fresh = victim
-        while fresh == victim:
-            with contextlib.suppress(ServerDown):  # the call was on its way to the dead
-                fresh = GenServer.call(SPARED, "os_pid")
-        return [(time.perf_counter() - started) * 1000]
+        return [kill_to_answer(SPARED)]
 
     return rig.in_turns(ours, lambda: [sum(rig.forks.once()) * 1000])
 

@@ -6,18 +6,19 @@ import contextlib
 import functools
 import logging
 import mmap
+import operator
 import os
 import signal
 import tempfile
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import psutil
 from msgpack import Packer
 
-from otp_runtime import GenServer, Registry, ServerDown, Supervisor, upgrade
+from otp_runtime import DynamicSupervisor, GenServer, Registry, ServerDown, Supervisor, upgrade
 from otp_runtime.supervision.upgrade import recycle
 from scripts.bench.floor import REQUEST, Forks, OneWay, PingPong
 from scripts.bench.server import Echo, Kept, kept_state
@@ -31,6 +32,13 @@ if TYPE_CHECKING:
 TUPLE = tuple(REQUEST)
 NAME = "bench_echo"
 RESTARTED = "bench_restarted"
+FIRST = "bench_first"
+SUPERVISORS = "otp_runtime.supervision.loop"
+"""What a supervisor's process has imported."""
+
+REFILL_SECONDS = 0.05
+"""Deaths and starts in a row find a process forked ahead when there was time to fork it."""
+
 REGISTRY = "bench_registry"
 ENTRIES = 1_000
 UPGRADED = "bench_upgraded"
@@ -95,6 +103,11 @@ class Rig:
     @functools.cached_property
     def forks(self) -> Forks:
         return self._stack.enter_context(contextlib.closing(Forks()))
+
+    @functools.cached_property
+    def equals(self) -> Forks:
+        """Forks of a process of a supervisor's size, which does nothing."""
+        return self._stack.enter_context(contextlib.closing(Forks(SUPERVISORS)))
 
     @functools.cached_property
     def supervisor(self) -> Pid:
@@ -328,34 +341,73 @@ def _cluster_cast(rig: Rig) -> Round:
     return [rig.nodes.cast_rate(2_000 if rig.quick else 20_000) / 1000], []
 
 
+BARE: Final = operator.attrgetter("forks")
+EQUAL: Final = operator.attrgetter("equals")
+"""Whose forks a start is compared with: those of an interpreter that has msgpack, or of one of a supervisor's size."""
+
+
 # -- life and death --------------------------------------------------------------------------------------------
 
 
-def _restart(rig: Rig) -> Round:
+def kill_to_answer(name: str) -> float:
+    """Kill a supervised server; give the milliseconds until a fresh process answers under its name."""
+    victim = GenServer.call(name, "os_pid")
+    started = time.perf_counter()
+    os.kill(victim, signal.SIGKILL)
+    fresh = victim
+    while fresh == victim:
+        with contextlib.suppress(ServerDown):  # the call was on its way to the dead
+            fresh = GenServer.call(name, "os_pid")
+    return (time.perf_counter() - started) * 1000
+
+
+def _restart(rig: Rig, forks: Callable[[Rig], Forks]) -> Round:
     _ = rig.supervisor
 
     def ours() -> Samples:
-        victim = GenServer.call(RESTARTED, "os_pid")
-        started = time.perf_counter()
-        os.kill(victim, signal.SIGKILL)
-        fresh = victim
-        while fresh == victim:
-            with contextlib.suppress(ServerDown):  # the call was on its way to the dead
-                fresh = GenServer.call(RESTARTED, "os_pid")
-        return [(time.perf_counter() - started) * 1000]
+        time.sleep(REFILL_SECONDS)
+        return [kill_to_answer(RESTARTED)]
 
-    return rig.in_turns(ours, lambda: [sum(rig.forks.once()) * 1000])
+    return rig.in_turns(ours, lambda: [sum(forks(rig).once()) * 1000])
 
 
-def _start(rig: Rig) -> Round:
+def _restarts(forks: Callable[[Rig], Forks]) -> Callable[[Rig], Round]:
+    return lambda rig: _restart(rig, forks)
+
+
+def _starts(forks: Callable[[Rig], Forks]) -> Callable[[Rig], Round]:
     def ours() -> Samples:
+        time.sleep(REFILL_SECONDS)
         started = time.perf_counter()
         server = Echo.start_link()
         elapsed = time.perf_counter() - started
         GenServer.stop(server)
         return [elapsed * 1000]
 
-    return rig.in_turns(ours, lambda: [rig.forks.once()[0] * 1000])
+    return lambda rig: rig.in_turns(ours, lambda: [forks(rig).once()[0] * 1000])
+
+
+def _first_restart(rig: Rig) -> Round:
+    """The first death under a supervisor: nothing could be expected, and nothing was forked ahead."""
+    flags: dict[str, Any] = {"strategy": "one_for_one"}
+
+    def ours() -> Samples:
+        with Supervisor.start_link([Echo.child_spec(name=FIRST)], **flags):
+            return [kill_to_answer(FIRST)]
+
+    return rig.in_turns(ours, lambda: [sum(rig.equals.once()) * 1000])
+
+
+def _first_start(rig: Rig) -> Round:
+    """The first child of a supervisor, likewise."""
+
+    def ours() -> Samples:
+        with DynamicSupervisor.start_link() as sup:
+            started = time.perf_counter()
+            DynamicSupervisor.start_child(sup, Echo)
+            return [(time.perf_counter() - started) * 1000]
+
+    return rig.in_turns(ours, lambda: [rig.equals.once()[0] * 1000])
 
 
 def _pause(rig: Rig, hand_over: Callable[[], None]) -> Round:
@@ -501,8 +553,12 @@ MEASURES = (
     Measure("registry-write", "register a key and unregister it", "us", _registry_register),
     Measure("cluster", "call between nodes (floor: bare NATS round trip)", "us", _cluster_call, every=4),
     Measure("cluster-cast", "casts between nodes, handled", "k/s", _cluster_cast, every=8),
-    Measure("restart", "kill -9 to a fresh answer (floor: fork + reap)", "ms", _restart, repeat=4),
-    Measure("start", "start one more server (floor: fork)", "ms", _start, repeat=4),
+    Measure("restart", "kill -9 to a fresh answer (floor: fork + reap)", "ms", _restarts(BARE), repeat=4),
+    Measure("restart-equal", "the same (floor: of a supervisor's size)", "ms", _restarts(EQUAL), repeat=4),
+    Measure("restart-first", "the same, the first death under a supervisor (floor: of its size)", "ms", _first_restart),
+    Measure("start", "start one more server (floor: fork)", "ms", _starts(BARE), repeat=4),
+    Measure("start-equal", "the same (floor: of a supervisor's size)", "ms", _starts(EQUAL), repeat=4),
+    Measure("start-first", "the first of a supervisor, module and all (floor: of its size)", "ms", _first_start),
     Measure(
         "upgrade-pause",
         "upgrade: the longest call of a caller without pause (floor: fork + reap)",

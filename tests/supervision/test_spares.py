@@ -1,15 +1,19 @@
 """Processes forked ahead: who uses them, who sees them, and that none is left."""
 
+import importlib
 import os
 import signal
+import sys
 
 import pytest
 
 from otp_runtime import Agent, Crash, DynamicSupervisor, GenServer, StartFailed, Supervisor, process, upgrade, why
+from otp_runtime.core.demand import WINDOW_SECONDS
 from otp_runtime.host import kernel, poller
 from otp_runtime.host.box import Box
 from otp_runtime.observe import tree
 from otp_runtime.process.current import current
+from otp_runtime.process.handle import LAUNCHER_ID
 from otp_runtime.testing import sigkill, wait_restarted
 from tests.supervision.children import Recorder, end
 from tests.supervision.keepers import Keeper, put
@@ -17,6 +21,17 @@ from tests.supervision.upgrading import Code
 
 MANY = 1_000_000
 WAIT = 10.0
+SHOP = """
+from otp_runtime import GenServer, Reply
+
+
+class Shop(GenServer):
+    def init(self, arg):
+        return {}
+
+    def handle_call(self, request, client, state):
+        return Reply(state, state)
+"""
 
 
 def supervise(*children, **flags):
@@ -34,6 +49,10 @@ def spares():
                 found.append((box.identity.reaper, box.identity.os_process))
             box.close()
     return found
+
+
+def launcher():
+    return current().pid_of(LAUNCHER_ID)
 
 
 def wait_for_spares(sup, count, besides=()):
@@ -167,6 +186,106 @@ class TestUse:
             wait_restarted("keeper", after=sigkill("keeper"))
 
             assert GenServer.call("keeper", "get") == 7
+
+
+class TestStartsInARow:
+    """What no child spec asks for: one ahead, while starts follow each other."""
+
+    def test_a_restart_uses_it(self, me):
+        """The second restart in a row makes one expected; the third has it."""
+        with supervise(Agent.child_spec(int, name="a")) as sup:
+            for _ in range(2):
+                wait_restarted("a", after=sigkill("a"))
+            ahead = wait_for_spares(sup, 1)
+            wait_restarted("a", after=sigkill("a"))
+
+            assert ahead == {os_process("a")}
+
+    def test_a_start_uses_it(self, me):
+        """So does a child that is started by hand."""
+        with DynamicSupervisor.start_link() as sup:
+            for _ in range(2):
+                DynamicSupervisor.start_child(sup, Agent.child_spec(int))
+            ahead = wait_for_spares(sup, 1)
+            pid = DynamicSupervisor.start_child(sup, Agent.child_spec(int))
+
+            assert {pid.os_pid} == {one.pid for one in ahead}
+
+    def test_a_start_of_the_program_uses_it(self, me):
+        """And a server that no supervisor starts: linked to the program, as any other."""
+        first, second = (Agent.start_link(int) for _ in range(2))
+        ahead = wait_for_spares(launcher(), 1)
+        third = Agent.start_link(int)
+        for agent in (first, second):
+            Agent.stop(agent)
+
+        assert {third.os_pid} == {one.pid for one in ahead}
+        Agent.stop(third)
+
+    def test_it_has_rehearsed_and_nothing_shows(self, me):
+        """It begins as every process does: nothing counted, no name, no message, no file of the rehearsal."""
+        with DynamicSupervisor.start_link() as sup:
+            for _ in range(2):
+                DynamicSupervisor.start_child(sup, Agent.child_spec(int))
+            wait_for_spares(sup, 1)
+            pid = DynamicSupervisor.start_child(sup, Agent.child_spec(int))
+            info = process.info(pid)
+
+            assert (info.name, info.label) == (None, "Agent")
+            assert 0 == Agent.get(pid, lambda n: n)
+            assert [] == [name for name in os.listdir(current().directory.path / "p") if "rehearsal" in name]
+            assert [] == process.registered()
+
+    @pytest.mark.slow
+    def test_it_ends_when_nothing_follows(self, me):
+        """It is kept for some seconds, then its memory is given back; the next start is a fork."""
+        with DynamicSupervisor.start_link() as sup:
+            for _ in range(2):
+                DynamicSupervisor.start_child(sup, Agent.child_spec(int))
+            ahead = wait_for_spares(sup, 1)
+            gone = wait_until_gone(ahead, WINDOW_SECONDS * 2)
+            pid = DynamicSupervisor.start_child(sup, Agent.child_spec(int))
+
+            assert gone
+            assert 0 == Agent.get(pid, lambda n: n)
+            assert [] == [one for owner, one in spares() if owner == sup.id]
+
+    def test_a_killed_one_is_not_made_up_for(self, me):
+        """Whatever kills them must not be fed: the next row makes the next one."""
+        with DynamicSupervisor.start_link() as sup:
+            for _ in range(2):
+                DynamicSupervisor.start_child(sup, Agent.child_spec(int))
+            ahead = wait_for_spares(sup, 1)
+            for one in ahead:
+                os.kill(one.pid, signal.SIGKILL)
+            gone = wait_until_gone(ahead, WAIT)
+            before = DynamicSupervisor.count_children(sup).active
+            for _ in range(2):
+                DynamicSupervisor.start_child(sup, Agent.child_spec(int))
+
+            assert gone
+            assert wait_for_spares(sup, 1, besides=ahead)
+            assert 2 == before
+
+    def test_modules_of_another_path(self, me, tmp_path, monkeypatch):
+        """A spare that has imported a module serves no program that would find another one under that name."""
+        for number in (1, 2):
+            (tmp_path / str(number)).mkdir()
+            (tmp_path / str(number) / "row_shop.py").write_text(SHOP.format(number))
+        told = []
+        for number in (1, 2):
+            monkeypatch.syspath_prepend(tmp_path / str(number))
+            sys.modules.pop("row_shop", None)
+            shop = importlib.import_module("row_shop").Shop
+            servers = [shop.start_link() for _ in range(2)]
+            wait_for_spares(launcher(), 1)
+            servers.append(shop.start_link() if number == 2 else None)
+            for server in filter(None, servers):
+                told.append(GenServer.call(server, "number"))
+                GenServer.stop(server)
+        sys.modules.pop("row_shop")
+
+        assert [1, 1, 2, 2, 2] == told
 
 
 class TestUnseen:
