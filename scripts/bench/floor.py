@@ -212,8 +212,8 @@ class FanIn(Helper):
         return data
 
 
-def _fan_in(number: str) -> None:
-    clients = int(number)
+def _fan_in(count: str) -> None:
+    clients = int(count)
     requests, results = os.pipe(), os.pipe()
     starts: list[int] = []
     replies: list[int] = []
