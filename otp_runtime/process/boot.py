@@ -383,7 +383,7 @@ def live(context: Context, boot: Boot, job: Job, serve_supervisor: Callable[...,
     return "normal"
 
 
-def import_ahead(modules: Iterable[str]) -> None:
+def import_modules(modules: Iterable[str]) -> None:
     """Import what a job will need, before it is there; what cannot be imported fails when it is needed."""
     global loading
     loading = True

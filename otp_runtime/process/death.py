@@ -23,7 +23,7 @@ from otp_runtime.terms.reason import Crash, Exited, Signalled, amount, describe,
 
 if TYPE_CHECKING:
     from otp_runtime.host.directory import NodeDirectory
-    from otp_runtime.process.offspring import Child
+    from otp_runtime.process.child import Child
 
 KEPT_PER_SERVER = 10
 SHOWN_MAX = 4000

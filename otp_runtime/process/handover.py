@@ -19,8 +19,9 @@ from otp_runtime.errors import UpgradeFailed
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, pipe, poller
 from otp_runtime.process import current, succession
+from otp_runtime.process.burials import judge_threads
+from otp_runtime.process.child import Child
 from otp_runtime.process.context import Slot, reason_of_status
-from otp_runtime.process.offspring import Child, judge_threads
 from otp_runtime.process.watchman import gather
 from otp_runtime.terms.reason import crash_of
 

@@ -21,15 +21,18 @@ from otp_runtime.host import kernel, poller
 from otp_runtime.host.box import Box
 from otp_runtime.host.directory import NodeDirectory
 from otp_runtime.process import current, places, shipping, stderr, task_body
+from otp_runtime.process.burials import judge_threads, keep_record, report
 from otp_runtime.process.context import Context
 from otp_runtime.process.handle import LAUNCHER_ID, NodeHandle
 from otp_runtime.process.job import Job
-from otp_runtime.process.offspring import Child, Offspring, judge_threads, keep_record, report
+from otp_runtime.process.offspring import Offspring
 from otp_runtime.terms.codec import Codec
 from otp_runtime.terms.reason import Crash, is_abnormal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from otp_runtime.process.child import Child
 
 HASTE_SECONDS = 0.9
 _ = task_body  # loaded here, every fork has it
@@ -67,10 +70,10 @@ class Launcher:
         while not self.over:
             self.context.pump(None)
             # nobody here starts anything in the place of the dead: they are judged at once
-            self.offspring.judge_buried()
+            self.offspring.burials.judge_buried()
             while (entry := self.context.next_message()) is not None:
                 self._handle(entry[1])
-            for child in self.offspring.take_reaped():
+            for child in self.offspring.burials.take_reaped():
                 self._after_death(child)
             for program in list(self.programs.values()):
                 if program.leaving:
@@ -231,7 +234,7 @@ class Launcher:
         program.leaving = True
         if program.id == self.owner:
             self.hasty = True
-            self.offspring.orphan_seconds = 0.0
+            self.offspring.burials.orphan_seconds = 0.0
         self.context.poller.at(poller.now() + HASTE_SECONDS, lambda: self._kill_roots(program))
         for root in program.roots:
             self.offspring.send_exit(root, "shutdown")

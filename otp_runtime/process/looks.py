@@ -18,7 +18,8 @@ from otp_runtime.host import poller
 from otp_runtime.host.open_files import open_files
 
 if TYPE_CHECKING:
-    from otp_runtime.process.offspring import Child, Offspring
+    from otp_runtime.process.child import Child
+    from otp_runtime.process.offspring import Offspring
 
 FIRST_SECONDS: Final = 1.0
 FACTOR: Final = 5.0

@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otp_runtime.host import kernel
+from otp_runtime.process.child import Child
 from otp_runtime.process.context import reason_of_status
 from otp_runtime.terms.reason import Crash, crash_of, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from otp_runtime.process.offspring import Child, Offspring
+    from otp_runtime.process.offspring import Offspring
 
 NUMBER = struct.Struct("<Q")
 
@@ -176,8 +177,6 @@ class Nursery:
     # -- zygotes --------------------------------------------------------------------------------------------
 
     def _spawn(self, batch: int | None, modules: tuple[str, ...]) -> Zygote:
-        from otp_runtime.process.offspring import Child
-
         offspring = self._offspring
         directory = offspring.directory
         number = directory.next_id()

@@ -28,6 +28,7 @@ from otp_runtime.host import kernel, poller
 from otp_runtime.host.box import Box
 from otp_runtime.host.pages import HotPages
 from otp_runtime.process import boot, current
+from otp_runtime.process.child import Child
 from otp_runtime.process.context import Context
 from otp_runtime.process.job import Job
 from otp_runtime.terms.reason import crash_of
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from otp_runtime.host.directory import NodeDirectory
     from otp_runtime.process.handle import NodeHandle
-    from otp_runtime.process.offspring import Child, Offspring
+    from otp_runtime.process.offspring import Offspring
 
 REFILL_SECONDS: Final = 0.003
 """How long after a use a new spare is forked: the fork must not be in the way of the start that has just begun."""
@@ -207,8 +208,6 @@ class Spares:
         kernel.send_signal(self._ready[number].child.pidfd, signal.SIGKILL)
 
     def _fork(self) -> None:
-        from otp_runtime.process.offspring import Child
-
         context, directory = self._offspring.context, self._offspring.directory
         number = directory.next_id()
         pipes: list[int] = []
@@ -281,7 +280,7 @@ def run(
         current.enter(node)
         if modules:
             sys.path[:] = path
-            boot.import_ahead(modules)
+            boot.import_modules(modules)
         _rehearse(node, box)
         context = Context(node, identity.id, box, is_program=False, parent=identity.reaper)
         current.become(context)

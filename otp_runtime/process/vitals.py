@@ -25,7 +25,8 @@ from otp_runtime.terms.reason import amount
 
 if TYPE_CHECKING:
     from otp_runtime.host.kernel import OsProcess
-    from otp_runtime.process.offspring import Child, Offspring
+    from otp_runtime.process.child import Child
+    from otp_runtime.process.offspring import Offspring
 
 KEPT_SECONDS = 60.0
 SAMPLE_SECONDS = 1.0

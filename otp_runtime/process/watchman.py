@@ -28,7 +28,8 @@ from otp_runtime.host.box import BoxView
 
 if TYPE_CHECKING:
     from otp_runtime.host.box import Loop
-    from otp_runtime.process.offspring import Child, Offspring
+    from otp_runtime.process.child import Child
+    from otp_runtime.process.offspring import Offspring
 
 _LIBRARY = (
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,

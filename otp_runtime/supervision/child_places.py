@@ -14,7 +14,7 @@ from otp_runtime.process import places
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otp_runtime.process.offspring import Child
+    from otp_runtime.process.child import Child
     from otp_runtime.process.places import Place
 
 

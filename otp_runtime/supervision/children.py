@@ -2,7 +2,7 @@
 
     event ──► core.step ──► new state, actions ──► queue ──► performed here ──► event …
 
-A death is decided on before it is judged (see `process.offspring`): by the time a watcher hears of it, the dead
+A death is decided on before it is judged (see `process.burials`): by the time a watcher hears of it, the dead
 process's name says whether it is coming back.
 
 Static and dynamic supervisors differ only in their core: both speak the language of `core.supervisor_messages`.
@@ -25,9 +25,10 @@ from otp_runtime.errors import CodecError
 from otp_runtime.host import box as boxes
 from otp_runtime.host import poller
 from otp_runtime.process import death
+from otp_runtime.process.burials import keep_record, report
 from otp_runtime.process.client import Client
 from otp_runtime.process.job import Job
-from otp_runtime.process.offspring import Child, Offspring, keep_record, report
+from otp_runtime.process.offspring import Offspring
 from otp_runtime.supervision.child_places import ChildPlaces
 from otp_runtime.supervision.launch import start_with
 from otp_runtime.supervision.preload import preload_for
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from otp_runtime.behaviours.debugging import Debugger
     from otp_runtime.core.child_spec import ChildSpec
+    from otp_runtime.process.child import Child
     from otp_runtime.process.context import Context
 
 LEAVING_SECONDS: Final = 0.5
@@ -136,7 +138,7 @@ class Performer:
                     self.finish_burials()
                 self._do(action)
             self.finish_burials()
-            reaped = self.offspring.take_reaped()
+            reaped = self.offspring.burials.take_reaped()
             if not reaped and not self._actions:
                 self.offspring.catch_up()
                 self._forget_the_handled()
@@ -149,7 +151,7 @@ class Performer:
         records, self._records = self._records, []
         for write in records:
             write()
-        self.offspring.judge_buried()
+        self.offspring.burials.judge_buried()
 
     def make_room(self) -> None:
         """Before a start is refused for want of room: take in the end of tasks that have given their value.
@@ -206,7 +208,7 @@ class Performer:
                 self.context.poller.at(poller.now() + seconds, lambda: self._retries.append(key))
             case core.Release(id=key):
                 for child in self._awaited.pop(key, ()):
-                    self.offspring.release(child)
+                    self.offspring.burials.release(child)
             case core.Answer(tag=tag, result=result):
                 self._answer(tag, result)
             case core.Report():
@@ -298,7 +300,7 @@ class Performer:
             coming_back = self._start_ended(child, reason)
         else:
             coming_back = child.id in self._running and self._ended(child, reason)
-        self.offspring.is_halting = self.core.is_halting(self.state)
+        self.offspring.burials.is_halting = self.core.is_halting(self.state)
         return coming_back
 
     def _ended(self, child: Child, reason: Any) -> bool:
