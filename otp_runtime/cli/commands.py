@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 CHAPTERS: Final = ("counter", "strategies", "crash", "upgrade", "cluster")
 LEVELS: Final = ("debug", "info", "warning", "error")
 SORT_KEYS: Final = ("id", "name", "memory", "handled", "queued", "started")
+TOP_SORT_KEYS: Final = ("cpu", "memory", "mailbox", "rate", "handled", "restarts", "busy", "started", "name", "id")
 
 _EPILOG = """\
 exit codes: 0 done, 1 the thing asked about failed, 2 wrong usage, 3 no such node or process, 4 the tree gave up
@@ -106,6 +107,8 @@ def _add_looking(commands: _Commands) -> None:
     _about_a_node(ps)
     ps.add_argument("--sort", choices=SORT_KEYS, default="id", help="by what; default: id")
 
+    _add_top(commands)
+
     inspect = _add(commands, "inspect", "otp_runtime.cli.looking:inspect", "say all that is known of a process")
     _about_a_process(inspect)
     why = _add(commands, "why", "otp_runtime.cli.looking:why", "explain the last death of a process")
@@ -125,6 +128,21 @@ def _add_looking(commands: _Commands) -> None:
     _about_a_node(logs)
     logs.add_argument("--level", choices=LEVELS, default="debug", help="the lowest to show; default: all that is sent")
     logs.add_argument("--count", type=_number, metavar="N", help="end after so many reports; default: Ctrl-C")
+
+
+def _add_top(commands: _Commands) -> None:
+    top = _add(commands, "top", "otp_runtime.cli.top:perform", "show what all processes do, again and again")
+    _about_a_node(top)
+    top.add_argument("--sort", choices=TOP_SORT_KEYS, default="cpu", help="by what, greatest first; default: cpu")
+    top.add_argument("--filter", metavar="TEXT", help="only those with TEXT in their name, class, kind or state")
+    top.add_argument(
+        "--interval", type=_seconds, default=1.0, metavar="SECONDS", help="from one look to the next; default: 1"
+    )
+    often = top.add_mutually_exclusive_group()
+    often.add_argument(
+        "--once", dest="count", action="store_const", const=1, help="print one table, as without a terminal"
+    )
+    often.add_argument("--count", type=_number, metavar="N", help="print N tables; with --json a line each")
 
 
 def _add_acting(commands: _Commands) -> None:

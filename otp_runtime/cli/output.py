@@ -36,6 +36,7 @@ STATUS_STYLES = {
     "suspended": "magenta",
     "stopped": "red",
     "ending": "red",
+    "hung": "red",
 }
 
 
@@ -80,6 +81,20 @@ def pad(text: str, width: int, *, right: bool = False) -> str:
 def cut(text: str, width: int) -> str:
     """Shorten an unpainted `text` to `width` columns."""
     return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"
+
+
+def crop(text: str, width: int) -> str:
+    """Leave out what of a painted `text` is beyond `width` columns; its colours end there."""
+    if width_of(text) <= width:
+        return text
+    kept, left = [], width
+    for part in re.split(f"({_ESCAPES.pattern})", text):
+        if _ESCAPES.fullmatch(part):
+            kept.append(part)
+        else:
+            kept.append(part[:left])
+            left -= len(part[:left])
+    return "".join(kept)
 
 
 def terminal_width() -> int:

@@ -92,6 +92,31 @@ def open_files(pid: int) -> int:
         return 0
 
 
+class Pages(NamedTuple):
+    """Bytes that only this process has, and its share of all it has: what several share counts for each in part."""
+
+    unique: int
+    share: int
+
+
+def pages_of(pid: int) -> Pages | None:
+    """Add up the memory of a process by whom it is shared with; None when it is gone or may not be looked at.
+
+    Costs some hundreds of microseconds: the kernel goes through all its pages (proc(5), `smaps_rollup`).
+    """
+    text = _read(f"/proc/{pid}/smaps_rollup")
+    if not text:
+        return None
+    unique = share = 0
+    for line in text.splitlines()[1:]:
+        field, _, value = line.partition(b":")
+        if field in (b"Private_Clean", b"Private_Dirty", b"Private_Hugetlb"):
+            unique += int(value.split()[0])
+        elif field == b"Pss":
+            share = int(value.split()[0])
+    return Pages(unique * 1024, share * 1024)
+
+
 def _has_lists() -> bool:
     """Say whether this kernel lists children (CONFIG_PROC_CHILDREN), or only the one asked about is gone."""
     pid = os.getpid()
@@ -119,4 +144,4 @@ def _read(path: str) -> bytes | None:
         os.close(fd)
 
 
-__all__ = ["Scan", "Used", "open_files"]
+__all__ = ["Pages", "Scan", "Used", "open_files", "pages_of"]

@@ -286,9 +286,14 @@ def running_nodes() -> list[str]:
     names = []
     for entry in sorted(os.listdir(base)):
         name = name_of(entry)
-        if name is not None and (base / entry / "node").exists() and _is_guarded(NodeDirectory(base / entry)):
+        if name is not None and is_running(NodeDirectory(base / entry)):
             names.append(name)
     return names
+
+
+def is_running(directory: NodeDirectory) -> bool:
+    """Say whether the node of that directory runs."""
+    return (directory.path / "node").exists() and _is_guarded(directory)
 
 
 def attach(node: str | None = None) -> _Started:

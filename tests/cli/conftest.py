@@ -1,12 +1,16 @@
 """Terminals: real programs with a runtime directory of their own."""
 
 import contextlib
+import fcntl
 import json
 import os
+import pty
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -56,6 +60,66 @@ class Running:
         return self.process.wait(SECONDS)
 
 
+class Pty:
+    """One command in a terminal of its own: what it draws, keys, sizes."""
+
+    def __init__(self, arguments, here, environment, columns=120, rows=30):
+        self._fd, theirs = pty.openpty()
+        self.resize(columns, rows)
+        self.before = termios.tcgetattr(theirs)
+        self._theirs = theirs
+        self.process = subprocess.Popen(
+            arguments,
+            cwd=here,
+            env={**environment, "TERM": "xterm"},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - for Ctrl-C; no thread here
+        )
+        self.drawn = ""
+
+    def resize(self, columns, rows):
+        """As a window manager does: the kernel tells the foreground process."""
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def type(self, keys):
+        os.write(self._fd, keys.encode())
+
+    def wait_drawn(self, *parts):
+        """Read until all of `parts` were drawn after the last such wait; give what was drawn since then."""
+        deadline = time.monotonic() + SECONDS
+        seen = ""
+        while not all(part in seen for part in parts):
+            left = max(0.0, deadline - time.monotonic())
+            assert select.select([self._fd], [], [], left)[0], f"{parts} not in {seen!r}"
+            seen += os.read(self._fd, 65536).decode(errors="replace")
+        self.drawn += seen
+        return seen
+
+    def finish(self):
+        """Read what is still drawn until the command has ended; give its exit code."""
+        deadline = time.monotonic() + SECONDS
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if select.select([self._fd], [], [], 0.05)[0]:
+                self.drawn += os.read(self._fd, 65536).decode(errors="replace")
+        while select.select([self._fd], [], [], 0)[0]:
+            self.drawn += os.read(self._fd, 65536).decode(errors="replace")
+        return self.process.wait(0)
+
+    def is_as_before(self):
+        """Say whether the terminal is set as it was."""
+        return termios.tcgetattr(self._theirs) == self.before
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(SECONDS)
+        os.close(self._fd)
+        os.close(self._theirs)
+
+
 class Terminal:
     """A user's terminal: commands, and applications in the foreground."""
 
@@ -91,6 +155,15 @@ class Terminal:
         done = self.otp(*arguments, "--json")
         assert not done.stderr
         return json.loads(done.stdout)
+
+    @contextlib.contextmanager
+    def pty(self, *arguments, program=("-m", "otp_runtime"), **size):
+        """Run one command in a terminal until the block ends."""
+        one = Pty([sys.executable, *program, *arguments], self.here, self.environment, **size)
+        try:
+            yield one
+        finally:
+            one.close()
 
     @contextlib.contextmanager
     def run(self, app, *arguments, until="is up"):
