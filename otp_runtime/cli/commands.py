@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 CHAPTERS: Final = ("counter", "strategies", "crash", "upgrade", "cluster")
 LEVELS: Final = ("debug", "info", "warning", "error")
 SORT_KEYS: Final = ("id", "name", "memory", "handled", "queued", "started")
+CHAOS_KINDS: Final = ("kill", "segv", "stop", "exception", "hang", "oom")
 TOP_SORT_KEYS: Final = ("cpu", "memory", "mailbox", "rate", "handled", "restarts", "busy", "started", "name", "id")
 
 _EPILOG = """\
@@ -158,9 +159,38 @@ def _add_acting(commands: _Commands) -> None:
     kill = _add(commands, "kill", "otp_runtime.cli.acting:kill", "kill a process (exit reason 'killed')")
     _about_a_process(kill)
 
+    _add_chaos(commands)
+
     upgrade = _add(commands, "upgrade", "otp_runtime.cli.acting:upgrade", "go on with the code that is now on disk")
     _about_a_process(upgrade, timeout=30.0)
     upgrade.add_argument("--extra", metavar="TERM", help="what code_change is given: a Python literal or a word")
+
+
+def _add_chaos(commands: _Commands) -> None:
+    chaos = _add(commands, "chaos", "otp_runtime.cli.chaos:perform", "crash servers by choice; say how they came back")
+    chaos.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="whom: servers, or supervisors for the servers below them; default: all that a supervisor brings back",
+    )
+    chaos.add_argument(
+        "--kind",
+        type=_chaos_kinds,
+        action="extend",
+        metavar="KIND[,KIND]",
+        help=f"with what: {', '.join(CHAOS_KINDS)}; default: kill,segv,stop,exception",
+    )
+    chaos.add_argument("--rate", type=_rate, default=0.5, metavar="N", help="blows a second; default: 0.5")
+    chaos.add_argument("--seconds", type=_seconds, default=20.0, metavar="S", help="for how long; default: 20")
+    chaos.add_argument("--seed", type=_seed, metavar="N", help="repeats a run; default: drawn, and said")
+    chaos.add_argument(
+        "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="to die, and to answer again; default: 10"
+    )
+    chaos.add_argument("--only-supervised", action="store_true", help="leave out the NAMEs that nobody brings back")
+    chaos.add_argument("--dry-run", action="store_true", help="only show who would be struck, with what, and when")
+    chaos.add_argument("--yes", action="store_true", help="do it: without, nothing is struck")
+    _about_a_node(chaos)
 
 
 def _add_keeping(commands: _Commands) -> None:
@@ -210,6 +240,28 @@ def _number(text: str) -> int:
         if (number := int(text)) > 0:
             return number
     raise argparse.ArgumentTypeError(f"a whole number from 1 on is needed, not {text!r}")
+
+
+def _seed(text: str) -> int:
+    with contextlib.suppress(ValueError):
+        if (number := int(text)) >= 0:
+            return number
+    raise argparse.ArgumentTypeError(f"a whole number from 0 on is needed, not {text!r}")
+
+
+def _rate(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < (rate := float(text)) < float("inf"):
+            return rate
+    raise argparse.ArgumentTypeError(f"a number of blows a second above 0 is needed, not {text!r}")
+
+
+def _chaos_kinds(text: str) -> list[str]:
+    kinds = [kind.strip() for kind in text.split(",")]
+    for kind in kinds:
+        if kind not in CHAOS_KINDS:
+            raise argparse.ArgumentTypeError(f"{kind!r} is no kind; there are {', '.join(CHAOS_KINDS)}")
+    return kinds
 
 
 def _seconds(text: str) -> float:
