@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 CHAPTERS: Final = ("counter", "strategies", "crash", "upgrade", "cluster")
 LEVELS: Final = ("debug", "info", "warning", "error")
 SORT_KEYS: Final = ("id", "name", "memory", "handled", "queued", "started")
+BENCH_NAMES: Final = ("call-one-core", "call-own-cores", "cast", "start", "restart")
 CHAOS_KINDS: Final = ("kill", "segv", "stop", "exception", "hang", "oom")
 TOP_SORT_KEYS: Final = ("cpu", "memory", "mailbox", "rate", "handled", "restarts", "busy", "started", "name", "id")
 
@@ -95,6 +96,11 @@ def _add_running(commands: _Commands) -> None:
     run.add_argument(
         "--reload", action="store_true", help="upgrade the tree when a .py file below this directory changes"
     )
+
+    bench = _add(commands, "bench", "otp_runtime.cli.bench:perform", "measure on this machine, beside bare pipes")
+    bench.add_argument("--only", type=_bench_names, metavar="NAME[,NAME]", help=f"of {', '.join(BENCH_NAMES)}")
+    bench.add_argument("--seconds", type=_seconds, default=10.0, metavar="S", help="for how long; default: 10")
+    _may_be_json(bench)
 
     doctor = _add(commands, "doctor", "otp_runtime.cli.doctor:perform", "check that this machine can run nodes")
     _may_be_json(doctor)
@@ -240,6 +246,14 @@ def _number(text: str) -> int:
         if (number := int(text)) > 0:
             return number
     raise argparse.ArgumentTypeError(f"a whole number from 1 on is needed, not {text!r}")
+
+
+def _bench_names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if not name or not any(known.startswith(name) for known in BENCH_NAMES):
+            raise argparse.ArgumentTypeError(f"no measure begins with {name!r}; there are {', '.join(BENCH_NAMES)}")
+    return names
 
 
 def _seed(text: str) -> int:

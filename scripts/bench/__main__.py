@@ -7,9 +7,10 @@ import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from scripts.bench.machine import Machine
+from otp_runtime.cli.bench.machine import Machine
+from otp_runtime.cli.bench.measures import take
 from scripts.bench.markdown import page_tables, put
 from scripts.bench.measures import Measure, Rig
 from scripts.bench.plot import svg
@@ -55,13 +56,7 @@ def run(measures: Iterable[Measure], rounds: int, *, quick: bool) -> tuple[list[
     with contextlib.closing(Rig(quick=quick)) as rig:
         skipped = {measure.name: why for measure in measures if (why := measure.missing(rig))}
         possible = [measure for measure in measures if measure.name not in skipped]
-        taken: dict[str, tuple[list[Any], list[Any]]] = {measure.name: ([], []) for measure in possible}
-        for number in range(rounds):
-            for measure in possible:
-                if number % measure.every == 0:
-                    ours, floor = measure.round(rig)
-                    taken[measure.name][0].append(ours)
-                    taken[measure.name][1].append(floor)
+        taken = take(rig, possible, rounds)
     rows = [
         make_row(measure.name, measure.what, measure.unit, ours, floor if floor[0] else ())
         for measure in possible

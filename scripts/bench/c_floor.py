@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from otp_runtime import GenServer
-from scripts.bench.floor import CALL, REQUEST, frame
+from otp_runtime.cli.bench.floor import CALL, REQUEST, frame
 from scripts.bench.measures import Measure, Rig, Round, Samples, time_each
 
 SOURCE = Path(__file__).with_name("ping_pong.c")

@@ -20,9 +20,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from otp_runtime.cli.bench.machine import Machine, others_runnable
 from scripts.bench.budget import budget_of
 from scripts.bench.guard import ALLOWED_LOSS, Baseline, Best, baseline_of, loss, losses, ratios, steady
-from scripts.bench.machine import Machine, others_runnable
 from scripts.bench.measures import Measure, Rig
 from scripts.bench.suite import SUITE, chosen
 

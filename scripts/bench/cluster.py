@@ -9,10 +9,10 @@ import time
 from typing import Any
 
 from otp_runtime import GenServer, Node, Remote
+from otp_runtime.cli.bench.server import Echo
 from otp_runtime.cluster.engine import EngineDirectory
 from otp_runtime.host.directory import base_directory
 from otp_runtime.testing import Peer
-from scripts.bench.server import Echo
 
 SERVER = "bench_echo"
 SUBJECT = "bench.echo"

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from msgpack import unpackb
 
+from otp_runtime.cli.bench.floor import CALL, REQUEST, frame
 from otp_runtime.core.child_spec import ChildSpec, SupervisorFlags
 from otp_runtime.core.supervision import Begin, ChildExited, ChildStarted, StartChild, initial, step
 from otp_runtime.terms.pid import Pid
-from scripts.bench.floor import CALL, REQUEST, frame
 from scripts.bench.measures import Measure, Point, Rig, Round, Samples
 
 if TYPE_CHECKING:

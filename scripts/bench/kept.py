@@ -8,7 +8,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 from otp_runtime import GenServer
-from scripts.bench.floor import REQUEST
+from otp_runtime.cli.bench.floor import REQUEST
 from scripts.bench.measures import SIZES, Measure, Point, Rig, Round, beside_unkept, commits_of, time_each
 from scripts.bench.server import Kept, kept_state
 

@@ -9,8 +9,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from otp_runtime import DynamicSupervisor, GenServer, OtpError, Supervisor
-from scripts.bench.measures import REFILL_SECONDS, Measure, Rig, Round, Samples, kill_to_answer
-from scripts.bench.server import Echo
+from otp_runtime.cli.bench.measures import REFILL_SECONDS, kill_to_answer
+from otp_runtime.cli.bench.server import Echo
+from scripts.bench.measures import Measure, Rig, Round, Samples
 
 if TYPE_CHECKING:
     from otp_runtime import Pid

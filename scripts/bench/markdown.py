@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from otp_runtime.cli.figures import figure
 from scripts.bench.budget import budget_of
-from scripts.bench.report import figure
 from scripts.bench.suite import SECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from scripts.bench.machine import Machine
+    from otp_runtime.cli.bench.machine import Machine
     from scripts.bench.report import Row
 
 HEAD = ("what", "median", "p99", "floor", "ratio", "must", "")

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import mmap
 import operator
 import os
-import signal
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 from msgpack import Packer
 
-from otp_runtime import DynamicSupervisor, GenServer, Registry, ServerDown, Supervisor, upgrade
+from otp_runtime import DynamicSupervisor, GenServer, Registry, Supervisor, upgrade
+from otp_runtime.cli.bench import measures
+from otp_runtime.cli.bench.floor import REQUEST, Forks
+from otp_runtime.cli.bench.measures import NAME, Measure, Point, Round, Samples, kill_to_answer, time_each
+from otp_runtime.cli.bench.server import Echo
 from otp_runtime.supervision.upgrade import recycle
-from scripts.bench.floor import REQUEST, Forks, OneWay, PingPong
-from scripts.bench.server import Echo, Kept, kept_state
+from scripts.bench.server import Kept, kept_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,95 +30,44 @@ if TYPE_CHECKING:
     from scripts.bench.cluster import Nodes
 
 TUPLE = tuple(REQUEST)
-NAME = "bench_echo"
-RESTARTED = "bench_restarted"
 FIRST = "bench_first"
 SUPERVISORS = "otp_runtime.supervision.loop"
 """What a supervisor's process has imported."""
-
-REFILL_SECONDS = 0.05
-"""Deaths and starts in a row find a process forked ahead when there was time to fork it."""
 
 REGISTRY = "bench_registry"
 ENTRIES = 1_000
 UPGRADED = "bench_upgraded"
 REST_SECONDS = 0.004
 IDLE_SECONDS = 2.0
-WARM_UP = 20
-
-T = TypeVar("T")
-
-Samples = list[float]
-Round = tuple[Samples, Samples]
-"""Ours and the floor's; the second is empty where there is no floor."""
 
 
-class Rig:
-    """The processes that are measured, made when first asked for."""
-
-    def __init__(self, *, quick: bool) -> None:
-        self.quick = quick
-        self._stack = contextlib.ExitStack()
-        self.cpus = sorted(os.sched_getaffinity(0))
-        self._turn = False
-        reports = logging.getLogger("otp_runtime")
-        self._stack.callback(reports.setLevel, reports.level)
-        reports.setLevel(logging.CRITICAL)  # each kill would be reported
-
-    def close(self) -> None:
-        os.sched_setaffinity(0, self.cpus)
-        self._stack.close()
-
-    def keep(self, resource: contextlib.AbstractContextManager[T]) -> T:
-        """Hold what another file measures until the end."""
-        return self._stack.enter_context(resource)
-
-    @functools.cached_property
-    def echo(self) -> Pid:
-        return self._stack.enter_context(Echo.start_link(name=NAME))
+class Rig(measures.Rig):
+    """The processes that are measured here beside those of `otp bench`."""
 
     @functools.cache  # noqa: B019 - one rig lives as long as the program
     def kept(self, size: str) -> Pid:
-        return self._stack.enter_context(Kept.start_link(SIZES[size], restore="last_good"))
+        return self.keep(Kept.start_link(SIZES[size], restore="last_good"))
 
     @functools.cached_property
     def unkept(self) -> Pid:
-        return self._stack.enter_context(Kept.start_link(SIZES["1k"]))
+        return self.keep(Kept.start_link(SIZES["1k"]))
 
     @functools.cached_property
     def nodes(self) -> Nodes:
         # an event loop, and a pickler, which the other measures are to do without
         from scripts.bench.cluster import Nodes
 
-        return self._stack.enter_context(contextlib.closing(Nodes()))
-
-    @functools.cached_property
-    def ping_pong(self) -> PingPong:
-        return self._stack.enter_context(contextlib.closing(PingPong()))
-
-    @functools.cached_property
-    def one_way(self) -> OneWay:
-        return self._stack.enter_context(contextlib.closing(OneWay()))
-
-    @functools.cached_property
-    def forks(self) -> Forks:
-        return self._stack.enter_context(contextlib.closing(Forks()))
+        return self.keep(contextlib.closing(Nodes()))
 
     @functools.cached_property
     def equals(self) -> Forks:
         """Forks of a process of a supervisor's size, which does nothing."""
-        return self._stack.enter_context(contextlib.closing(Forks(SUPERVISORS)))
-
-    @functools.cached_property
-    def supervisor(self) -> Pid:
-        children = [Echo.child_spec(name=RESTARTED)]
-        flags: dict[str, Any] = {"strategy": "one_for_one", "max_restarts": 1_000_000}
-        return self._stack.enter_context(Supervisor.start_link(children, **flags))
+        return self.keep(contextlib.closing(Forks(SUPERVISORS)))
 
     @functools.cached_property
     def registry(self) -> str:
         """A registry with a thousand entries, all of this program."""
-        self._stack.enter_context(Registry.start_link(keys="unique", name=REGISTRY))
+        self.keep(Registry.start_link(keys="unique", name=REGISTRY))
         for number in range(ENTRIES):
             Registry.register(REGISTRY, f"key {number}", number)
         return REGISTRY
@@ -127,111 +76,34 @@ class Rig:
     def upgraded(self) -> Pid:
         """A supervisor of its own: after an upgrade it forks from elsewhere."""
         children = [Echo.child_spec(name=UPGRADED)]
-        return self._stack.enter_context(Supervisor.start_link(children, strategy="one_for_one"))
+        return self.keep(Supervisor.start_link(children, strategy="one_for_one"))
 
     @functools.cached_property
     def link(self) -> str:
         """A link like those that names are, in memory like them where the machine has such a directory."""
         shared = "/dev/shm"  # noqa: S108 - a directory of our own in it
         directory = tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else None)
-        link = os.path.join(self._stack.enter_context(directory), NAME)
+        link = os.path.join(self.keep(directory), NAME)
         os.symlink("12", link)
         return link
-
-    def place(self, placement: str, os_pid: int, *beside: int) -> None:
-        """Put this process and `os_pid` onto one core, or each onto its own, or leave them to the scheduler.
-
-        Those `beside` this process go where it goes.
-        """
-        here, there = {
-            "free": (self.cpus, self.cpus),
-            "one": (self.cpus[-1:], self.cpus[-1:]),
-            "own": (self.cpus[-1:], self.cpus[-2:-1]),
-        }[placement]
-        for one in (0, *beside):
-            os.sched_setaffinity(one, here)
-        os.sched_setaffinity(os_pid, there)
-
-    def in_turns(self, ours: Callable[[], Samples], floor: Callable[[], Samples]) -> Round:
-        """Take both, in the other order every other time: what drifts then hits both alike."""
-        self._turn = not self._turn
-        if self._turn:
-            return ours(), floor()
-        bare = floor()
-        return ours(), bare
 
 
 # -- calls ---------------------------------------------------------------------------------------------------
 
 
-def time_each(function: Callable[[], Any], count: int, rest: float = 0.0, *, warm_up: int = WARM_UP) -> Samples:
-    """Give the microseconds of each of `count` calls of `function`."""
-    for _ in range(0 if rest else warm_up):
-        function()
-    clock = time.perf_counter_ns
-    samples = []
-    for _ in range(count):
-        if rest:
-            time.sleep(rest)
-        started = clock()
-        function()
-        samples.append((clock() - started) / 1000)
-    return samples
-
-
-def _call(
-    rig: Rig, placement: str, floor_placement: str, server: Any, count: int, rest: float = 0.0, request: Any = REQUEST
-) -> Round:
-    def ours() -> Samples:
-        rig.place(placement, os_pid)
-        return time_each(lambda: GenServer.call(server, request), count, rest)
-
-    def floor() -> Samples:
-        rig.place(floor_placement, rig.ping_pong.os_pid)
-        return time_each(rig.ping_pong.call, count, rest)
-
-    os_pid = rig.echo.os_pid
-    assert os_pid is not None
-    try:
-        return rig.in_turns(ours, floor)
-    finally:
-        rig.place("free", os_pid)
-
-
-def _many_calls(placement: str, floor_placement: str) -> Callable[[Rig], Round]:
-    return lambda rig: _call(rig, placement, floor_placement, rig.echo, 100 if rig.quick else 500)
-
-
 def _call_by_name(rig: Rig) -> Round:
-    return _call(rig, "one", "one", NAME, 100 if rig.quick else 500)
+    return measures.call(rig, "one", "one", NAME, 100 if rig.quick else 500)
 
 
 def _call_tuple(rig: Rig) -> Round:
-    return _call(rig, "one", "one", rig.echo, 100 if rig.quick else 500, request=TUPLE)
+    return measures.call(rig, "one", "one", rig.echo, 100 if rig.quick else 500, request=TUPLE)
 
 
 def _call_rested(rig: Rig) -> Round:
-    return _call(rig, "free", "free", rig.echo, 10 if rig.quick else 40, REST_SECONDS)
+    return measures.call(rig, "free", "free", rig.echo, 10 if rig.quick else 40, REST_SECONDS)
 
 
 # -- casts, names --------------------------------------------------------------------------------------------
-
-
-def _cast(rig: Rig) -> Round:
-    count = 2_000 if rig.quick else 20_000
-
-    def ours() -> Samples:
-        server = rig.echo
-        GenServer.call(server, "count")
-        started = time.perf_counter()
-        for number in range(count):
-            GenServer.cast(server, number)
-        handled = GenServer.call(server, "count", timeout=60)
-        elapsed = time.perf_counter() - started
-        assert handled == count
-        return [count / elapsed / 1000]
-
-    return rig.in_turns(ours, lambda: [rig.one_way.rate(count) / 1000])
 
 
 def _lookup(rig: Rig) -> Round:
@@ -341,50 +213,11 @@ def _cluster_cast(rig: Rig) -> Round:
     return [rig.nodes.cast_rate(2_000 if rig.quick else 20_000) / 1000], []
 
 
-BARE: Final = operator.attrgetter("forks")
 EQUAL: Final = operator.attrgetter("equals")
-"""Whose forks a start is compared with: those of an interpreter that has msgpack, or of one of a supervisor's size."""
+"""Whose forks a start is compared with beside the bare ones: those of a process of a supervisor's size."""
 
 
 # -- life and death --------------------------------------------------------------------------------------------
-
-
-def kill_to_answer(name: str) -> float:
-    """Kill a supervised server; give the milliseconds until a fresh process answers under its name."""
-    victim = GenServer.call(name, "os_pid")
-    started = time.perf_counter()
-    os.kill(victim, signal.SIGKILL)
-    fresh = victim
-    while fresh == victim:
-        with contextlib.suppress(ServerDown):  # the call was on its way to the dead
-            fresh = GenServer.call(name, "os_pid")
-    return (time.perf_counter() - started) * 1000
-
-
-def _restart(rig: Rig, forks: Callable[[Rig], Forks]) -> Round:
-    _ = rig.supervisor
-
-    def ours() -> Samples:
-        time.sleep(REFILL_SECONDS)
-        return [kill_to_answer(RESTARTED)]
-
-    return rig.in_turns(ours, lambda: [sum(forks(rig).once()) * 1000])
-
-
-def _restarts(forks: Callable[[Rig], Forks]) -> Callable[[Rig], Round]:
-    return lambda rig: _restart(rig, forks)
-
-
-def _starts(forks: Callable[[Rig], Forks]) -> Callable[[Rig], Round]:
-    def ours() -> Samples:
-        time.sleep(REFILL_SECONDS)
-        started = time.perf_counter()
-        server = Echo.start_link()
-        elapsed = time.perf_counter() - started
-        GenServer.stop(server)
-        return [elapsed * 1000]
-
-    return lambda rig: rig.in_turns(ours, lambda: [forks(rig).once()[0] * 1000])
 
 
 def _first_restart(rig: Rig) -> Round:
@@ -472,57 +305,16 @@ def _cpu_ns(processes: list[psutil.Process]) -> int:
 # -- all of them ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
-    """Where a row stands in the plot: in which picture, on which line, at which scale."""
-
-    picture: str
-    line: str
-    scale: float
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """One row to be: in `every`-th rounds only, where one round takes long; `cores` it cannot do without.
-
-    `lacks` says what else is missing here to take it, or nothing; a row that is `long` is not taken in quick runs.
-    """
-
-    name: str
-    what: str
-    unit: str
-    take: Callable[[Rig], Round]
-    repeat: int = 1
-    every: int = 1
-    cores: int = 1
-    point: Point | None = None
-    lacks: Callable[[], str] = str
-    long: bool = False
-
-    def missing(self, rig: Rig) -> str:
-        """Say why it cannot be taken here and now; nothing when it can."""
-        if len(rig.cpus) < self.cores:
-            return f"it takes {self.cores} cores"
-        if self.long and rig.quick:
-            return "it takes long: not in a quick run"
-        return self.lacks()
-
-    def round(self, rig: Rig) -> Round:
-        """Take one round's samples."""
-        rounds = [self.take(rig) for _ in range(1 if rig.quick else self.repeat)]
-        return [s for ours, _ in rounds for s in ours], [s for _, floor in rounds for s in floor]
-
-
 MEASURES = (
-    Measure("call-one-core", "call, both on one core", "us", _many_calls("one", "one")),
-    Measure("call-own-cores", "call, each on its own core", "us", _many_calls("own", "own"), cores=2),
-    Measure("call-free", "call, placed freely (floor: own cores)", "us", _many_calls("free", "own"), cores=2),
+    measures.CALL_ONE_CORE,
+    measures.CALL_OWN_CORES,
+    Measure("call-free", "call, placed freely (floor: own cores)", "us", measures.many_calls("free", "own"), cores=2),
     Measure("call-name", "call by name, both on one core", "us", _call_by_name),
     Measure("call-tuple", "call with a tuple (floor: a list), both on one core", "us", _call_tuple),
     Measure(
         "call-rested", f"call after {REST_SECONDS * 1000:g} ms of rest, placed freely", "us", _call_rested, every=4
     ),
-    Measure("cast", "casts handled (floor: frames one way)", "k/s", _cast, every=2),
+    measures.CAST,
     Measure("call-kept", "call, 1 KB of state kept (floor: not kept), both on one core", "us", _call_kept),
     Measure("commit-same", "commit of 1 KB, unchanged (floor: changed)", "us", commits_of("1k", 400, changing=False)),
     Measure(
@@ -553,11 +345,11 @@ MEASURES = (
     Measure("registry-write", "register a key and unregister it", "us", _registry_register),
     Measure("cluster", "call between nodes (floor: bare NATS round trip)", "us", _cluster_call, every=4),
     Measure("cluster-cast", "casts between nodes, handled", "k/s", _cluster_cast, every=8),
-    Measure("restart", "kill -9 to a fresh answer (floor: fork + reap)", "ms", _restarts(BARE), repeat=4),
-    Measure("restart-equal", "the same (floor: of a supervisor's size)", "ms", _restarts(EQUAL), repeat=4),
+    measures.RESTART,
+    Measure("restart-equal", "the same (floor: of a supervisor's size)", "ms", measures.restarts(EQUAL), repeat=4),
     Measure("restart-first", "the same, the first death under a supervisor (floor: of its size)", "ms", _first_restart),
-    Measure("start", "start one more server (floor: fork)", "ms", _starts(BARE), repeat=4),
-    Measure("start-equal", "the same (floor: of a supervisor's size)", "ms", _starts(EQUAL), repeat=4),
+    measures.START,
+    Measure("start-equal", "the same (floor: of a supervisor's size)", "ms", measures.starts(EQUAL), repeat=4),
     Measure("start-first", "the first of a supervisor, module and all (floor: of its size)", "ms", _first_start),
     Measure(
         "upgrade-pause",

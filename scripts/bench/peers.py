@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from scripts.bench.machine import Machine
+from otp_runtime.cli.bench.machine import Machine
+from otp_runtime.cli.figures import figure
 from scripts.bench.markdown import put, table
-from scripts.bench.report import figure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from otp_runtime import GenServer
-from scripts.bench.floor import FanIn, Large, OneWay
+from otp_runtime.cli.bench.floor import FanIn, Large, OneWay
 from scripts.bench.measures import Measure, Point, Rig, Round, Samples, time_each
 from scripts.bench.server import Caller
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from scripts.bench.machine import Machine
+    from otp_runtime.cli.bench.machine import Machine
     from scripts.bench.measures import Point
     from scripts.bench.report import Row
 

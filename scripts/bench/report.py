@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from otp_runtime.cli.bench.rows import compare
+from otp_runtime.cli.figures import figure
 from scripts.bench.budget import budget_of
 
 if TYPE_CHECKING:
@@ -49,36 +50,7 @@ def make_row(
     name: str, what: str, unit: str, ours: Sequence[Sequence[float]], floor: Sequence[Sequence[float]] = ()
 ) -> Row:
     """Make a row of the samples of each round: ours, and where there is one the floor's of the same round."""
-    mine = [sample for samples in ours for sample in samples]
-    at_least = budget_of(name).at_least
-    mine_p99 = percentile(mine, 1 if at_least else 99)
-    if not floor:
-        return Row(name, what, unit, statistics.median(mine), mine_p99, samples=len(mine))
-    bare = [sample for samples in floor for sample in samples]
-    bare_p99 = percentile(bare, 1 if at_least else 99)
-    medians = [statistics.median(samples) for samples in ours]
-    bare_medians = [statistics.median(samples) for samples in floor]
-    ratios = [a / b for a, b in zip(medians, bare_medians, strict=True)]
-    best = max if at_least else min
-    return Row(
-        name,
-        what,
-        unit,
-        statistics.median(mine),
-        mine_p99,
-        statistics.median(bare),
-        bare_p99,
-        statistics.median(ratios),
-        best(medians) / best(bare_medians),
-        mine_p99 / bare_p99,
-        len(mine),
-    )
-
-
-def percentile(samples: Iterable[float], percent: float) -> float:
-    """Give the sample that `percent` of all samples do not exceed."""
-    ordered = sorted(samples)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+    return Row(name, what, unit, **asdict(compare(ours, floor, at_least=budget_of(name).at_least)))
 
 
 def sections(titles: Mapping[str, Sequence[str]], rows: Iterable[Row]) -> str:
@@ -114,13 +86,6 @@ def _cells(row: Row) -> tuple[str, ...]:
         _limit(sign, budget.aim),
         row.verdict,
     )
-
-
-def figure(value: float | None, unit: str) -> str:
-    if value is None:
-        return "-"
-    digits = 0 if value >= 1000 else 1 if value >= 10 else 2
-    return f"{value:,.{digits}f} {unit}"
 
 
 def _ratio(value: float | None) -> str:

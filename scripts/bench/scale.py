@@ -7,10 +7,10 @@ import time
 from typing import TYPE_CHECKING
 
 from otp_runtime import DynamicSupervisor, GenServer
-from scripts.bench.floor import REQUEST
+from otp_runtime.cli.bench.floor import REQUEST
+from otp_runtime.cli.bench.server import Echo
 from scripts.bench.measures import Measure, Point, Rig, Round
 from scripts.bench.parts import Parts
-from scripts.bench.server import Echo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -1,32 +1,14 @@
-"""The server that is measured: it answers what it was asked and counts what it was told."""
+"""Servers that are measured beside `otp_runtime.cli.bench.server.Echo`: one that keeps a state, one that calls."""
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from otp_runtime import GenServer, NoReply, Reply
+from otp_runtime import GenServer, Reply
 
 if TYPE_CHECKING:
     from otp_runtime import Client
-
-
-class Echo(GenServer[int]):
-    """`call` gives the request back, "count" the casts so far, "os_pid" the process that answers."""
-
-    def init(self, arg: Any) -> int:
-        return 0
-
-    def handle_cast(self, request: Any, state: int) -> NoReply[int]:
-        return NoReply(state + 1)
-
-    def handle_call(self, request: Any, client: Client[Any], state: int) -> Reply[Any, int]:
-        if request == "count":
-            return Reply(state, 0)
-        if request == "os_pid":
-            return Reply(os.getpid(), state)
-        return Reply(request, state)
 
 
 def kept_state(size: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from otp_runtime import GenServer
-from scripts.bench.floor import REQUEST
+from otp_runtime.cli.bench.floor import REQUEST
 from scripts.bench.measures import Measure, Point, Rig, Round, Samples
 from scripts.bench.parts import Parts
 from scripts.bench.placed import PLACEMENTS, WHERE, os_pid_of

@@ -10,14 +10,16 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from otp_runtime.cli.bench import floor
+from otp_runtime.cli.figures import percentile
 from otp_runtime.core import messages as wire
 from otp_runtime.host import pipe
 from otp_runtime.terms.codec import Codec
-from scripts.bench import c_floor, decisions, floor, measures
+from scripts.bench import c_floor, decisions, measures
 from scripts.bench.budget import BUDGETS, Budget, budget_of
 from scripts.bench.measures import Measure
 from scripts.bench.parts import Parts
-from scripts.bench.report import COLUMNS, make_row, percentile, sections, table
+from scripts.bench.report import COLUMNS, make_row, sections, table
 from scripts.bench.suite import SECTIONS, SUITE, chosen
 
 ROOT = Path(__file__).parents[2]

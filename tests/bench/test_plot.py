@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from scripts.bench.machine import Machine
+from otp_runtime.cli.bench.machine import Machine
 from scripts.bench.markdown import page_tables, put, table
 from scripts.bench.measures import Point
 from scripts.bench.plot import Curve, curves, svg

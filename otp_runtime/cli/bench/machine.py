@@ -27,6 +27,7 @@ class Machine:
 
     @classmethod
     def here(cls) -> Machine:
+        """Look at this one, for a third of a second."""
         return cls(
             _processor(),
             len(os.sched_getaffinity(0)),
@@ -37,13 +38,16 @@ class Machine:
         )
 
     def to_dict(self) -> dict[str, Any]:
+        """Give plain data."""
         return asdict(self)
 
     @property
     def is_quiet(self) -> bool:
+        """Whether others hardly use it."""
         return self.busy_percent < NOISY_PERCENT
 
     def __str__(self) -> str:
+        """Say it in one line, and that it is busy when it is."""
         text = f"{self.processor}, {self.cores} cores, Linux {self.kernel}, Python {self.python}"
         busy = f"; {self.busy_percent:g} % busy with other work, load {self.load:g}: not for publication"
         return text if self.is_quiet else text + busy

@@ -35,7 +35,7 @@ _long = struct.Struct("<Q")
 
 def frame(*fields: Any) -> bytes:
     """Make the bytes that the library would write for the same message."""
-    payload = _pack(fields)
+    payload: bytes = _pack(fields)
     return _header(MAGIC, 0, len(payload) + 4) + payload
 
 
@@ -58,6 +58,7 @@ class Helper:
         self._from = self._process.stdout.fileno()
 
     def close(self) -> None:
+        """End it, and wait for that."""
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()
@@ -70,6 +71,7 @@ class PingPong(Helper):
     role = "ping-pong"
 
     def call(self) -> Any:
+        """Ask; give what it answers."""
         os.write(self._to, frame(CALL, 2, 100_000, REQUEST))
         _kind, _serial, _how, value = unpackb(os.read(self._from, READ_SIZE)[4:])
         return value
@@ -158,6 +160,7 @@ class Large(Helper):
     role = "large"
 
     def call(self, term: Any) -> Any:
+        """Send a term; give the one that comes back."""
         _write_large(self._to, _pack(term))
         return unpackb(_read_large(self._from))
 
