@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 JUDGED_SECONDS = 1.0
 """How long the end of a supervisor that gave up may take to be on record."""
 
+LONGEST_SECONDS = 0.5
+"""A wait in one piece: a Ctrl-C that comes just before it is seen after it."""
+
 STRIKES_MAX = 1_000_000
 SEEDS = 1 << 32
 SHOWN_BACK = {"answered": "green", "gone": "yellow", "lost": "red", "missed": "yellow"}
@@ -144,7 +147,7 @@ class _Run:
     @staticmethod
     def _wait_until(due: float) -> None:
         while (left := due - time.monotonic()) > 0:
-            current().pump(left)
+            current().pump(min(left, LONGEST_SECONDS))
 
     def _is_over(self, began: float) -> bool:
         """Look whether the tree has given up: its root did, or the node has ended."""

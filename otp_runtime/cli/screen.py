@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 RESIZED = "resized"
+LONGEST_SECONDS = 86_400.0
+"""What the kernel is asked to wait at most; who waits on asks again."""
+
 _ENTER = "\x1b[?1049h\x1b[?25l"
 _LEAVE = "\x1b[?25h\x1b[?1049l"
 _HOME = "\x1b[H"
@@ -39,14 +42,14 @@ class Screen:
     def __init__(self) -> None:
         """Take nothing over yet."""
         self._stack = contextlib.ExitStack()
-        self._resized = -1
+        self._signals = -1
         self._live: Any = None
 
     def __enter__(self) -> Self:
         """Take over: keys come at once and unseen, the page that was there is put aside."""
         with contextlib.ExitStack() as stack:
             self._hear_keys(stack)
-            self._notice_resizing(stack)
+            self._notice_signals(stack)
             if importlib.util.find_spec("rich") is not None:
                 from rich.console import Console
                 from rich.live import Live
@@ -70,16 +73,16 @@ class Screen:
         stack.callback(termios.tcsetattr, fd, termios.TCSADRAIN, before)
         tty.setcbreak(fd)
 
-    def _notice_resizing(self, stack: contextlib.ExitStack) -> None:
-        self._resized, told = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        for fd in (self._resized, told):
+    def _notice_signals(self, stack: contextlib.ExitStack) -> None:
+        """Let `wait_key` tell of signals: an exception in the middle of drawing could be lost, or spoil the page."""
+        self._signals, told = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        for fd in (self._signals, told):
             stack.callback(os.close, fd)
 
-        def note(*_signal: object) -> None:
-            with contextlib.suppress(BlockingIOError):
-                os.write(told, b"x")
-
-        stack.callback(signal.signal, signal.SIGWINCH, signal.signal(signal.SIGWINCH, note))
+        # the number is written by the handler in C: one in Python runs too late for a wait that has just begun
+        stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(told, warn_on_full_buffer=False))
+        for number in (signal.SIGWINCH, signal.SIGINT, signal.SIGTERM):
+            stack.callback(signal.signal, number, signal.signal(number, lambda *_signal: None))
 
     def show(self, lines: Sequence[str]) -> None:
         """Show a page: as many of the lines as there is room for, each in one line of the terminal."""
@@ -95,15 +98,16 @@ class Screen:
     def wait_key(self, seconds: float) -> str | None:
         """Wait for a key and give it; `RESIZED` when the terminal was resized, None when the time is over.
 
-        The end of what is typed is the key "q": nobody is there any more.
+        Ctrl-C is the key "q", and so is the end of what is typed: nobody is there any more. SIGTERM ends the program.
         """
-        ready, _, _ = select.select([sys.stdin, self._resized], [], [], max(0.0, seconds))
-        if sys.stdin in ready:
-            return os.read(sys.stdin.fileno(), 1).decode(errors="replace") or "q"
+        ready, _, _ = select.select([sys.stdin, self._signals], [], [], min(max(0.0, seconds), LONGEST_SECONDS))
+        if self._signals in ready:
+            numbers = os.read(self._signals, 4096)
+            if signal.SIGTERM in numbers:
+                sys.exit(128 + signal.SIGTERM)
+            return "q" if signal.SIGINT in numbers else RESIZED
         if ready:
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._resized, 4096)
-            return RESIZED
+            return os.read(sys.stdin.fileno(), 1).decode(errors="replace") or "q"
         return None
 
 

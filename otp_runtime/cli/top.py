@@ -6,7 +6,6 @@ look ──► choose and sort ──► a page on the terminal ── a key, or
 
 from __future__ import annotations
 
-import contextlib
 import math
 import sys
 import time
@@ -114,7 +113,7 @@ def _end() -> NoReturn:
 
 def _live(view: _View, interval: float) -> int:
     """Refresh a page until somebody has seen enough."""
-    with contextlib.suppress(KeyboardInterrupt), screen.Screen() as page:
+    with screen.Screen() as page:
         paint = output.Painter()
         picture = view.look()
         due = time.monotonic() + interval
@@ -142,7 +141,7 @@ def _print(view: _View, options: argparse.Namespace) -> int:
     try:
         view.look()
         for number in range(options.count or 1):
-            time.sleep(options.interval)
+            time.sleep(min(options.interval, screen.LONGEST_SECONDS))
             picture = view.look()
             if options.json:
                 print(output.as_json(view.to_json(picture), indent=None if options.count else 2), flush=True)

@@ -1,6 +1,6 @@
 """Crashes by choice: what strikes whom is drawn by a seed; each blow is timed until its victim answers again.
 
-    draw(victims, kinds, number, seed) ──► Strike, Strike, …      the same for the same victims: a run can be repeated
+    draw(victims, kinds, number, rate, seed) ──► Strike, Strike, …   the same for the same victims: it can be repeated
     Chaos.strike(strike) ──► Blow(how it ended, after how many seconds it answered)
 
 The runtime does not know of it. Every blow comes from outside, from a process of the node: a signal, or a message that

@@ -205,13 +205,27 @@ class TestUsage:
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
+            (("--kind", "flood"), "'flood' is no kind; there are kill, segv"),
+            (("--kind", "kill,"), "'' is no kind"),
+            (("--rate", "0"), "above 0"),
+            (("--rate", "inf"), "above 0"),
+            (("--seconds", "-1"), "above 0"),
+            (("--timeout", "x"), "above 0"),
+            (("--seed", "-1"), "from 0 on"),
+        ],
+    )
+    def test_wrong(self, capsys, arguments, said):
+        """Exit code 2."""
+        with pytest.raises(SystemExit) as ended:
+            commands.run_command(["chaos", "--yes", *arguments])
+
+        assert 2 == ended.value.code
+        assert said in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
             ((), "--dry-run shows what it would do, --yes does it"),
-            (("--yes", "--kind", "flood"), "'flood' is no kind; there are kill, segv"),
-            (("--yes", "--kind", "kill,"), "'' is no kind"),
-            (("--yes", "--rate", "0"), "above 0"),
-            (("--yes", "--rate", "inf"), "above 0"),
-            (("--yes", "--seconds", "-1"), "above 0"),
-            (("--yes", "--seed", "x"), "from 0 on"),
             (("--yes", "--rate", "1e300", "--seconds", "1e300"), "at most 1,000,000 blows"),
             (("--yes", "oak", "--kind", "hang"), "no server here has a watchdog"),
             (("--yes", "oak", "--kind", "stop"), "no server here is permanent"),
@@ -219,8 +233,8 @@ class TestUsage:
             (("--yes", "2"), "never ends a program or the node itself"),
         ],
     )
-    def test_wrong(self, garden, arguments, said):
-        """Exit code 2, and nobody is struck."""
+    def test_nobody_is_struck(self, garden, arguments, said):
+        """Exit code 2, and all servers are who they were."""
         before = os_pids(garden)
         done = garden.otp("chaos", *arguments)
 
