@@ -388,7 +388,7 @@ def import_modules(modules: Iterable[str]) -> None:
     global loading
     loading = True
     for name in modules:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(BaseException):
             importlib.import_module(name)
     loading = False
 

@@ -136,9 +136,12 @@ def _is_alive(directory: NodeDirectory, process_id: int) -> bool:
 
 def _replace(path: str, owner: Owner) -> None:
     draft = f"{path}\x01"
-    with contextlib.suppress(FileNotFoundError):
+    try:
+        os.symlink(format_owner(owner), draft)
+    except FileExistsError:
+        # of one that was killed here
         os.unlink(draft)
-    os.symlink(format_owner(owner), draft)
+        os.symlink(format_owner(owner), draft)
     os.rename(draft, path)
 
 
