@@ -6,7 +6,6 @@ under the node's lock: without it two racers can both believe they own a name.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from typing import TYPE_CHECKING, Any
