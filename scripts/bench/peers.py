@@ -89,7 +89,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"for each, at most (default {SECONDS:g})")
     parser.add_argument("--rounds", type=int, default=1, help="all in turn, so often; the medians count (default 1)")
     parser.add_argument("--only", metavar="NAME[,NAME]", default="", help=", ".join(peer.name for peer in PEERS))
-    parser.add_argument("--page", metavar="FILE", help="also put that table between the marks of a page")
+    parser.add_argument(
+        "--page", metavar="FILE", action="append", default=[], help="also put that table between the marks of a page"
+    )
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="print JSON instead of a table")
     shape.add_argument("--markdown", action="store_true", help="print the table of the documents")
@@ -102,8 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
     rounds = [[run(peer, options.python, options.seconds) for peer in peers] for _ in range(options.rounds)]
     outcomes = [merged(of_one) for of_one in zip(*rounds, strict=True)]
     markdown = f"Measured on: {machine}.\n\n{table(HEAD, map(cells, outcomes))}"
-    if options.page:
-        page = Path(options.page)
+    for page in map(Path, options.page):
         page.write_text(put(page.read_text(encoding="utf-8"), "peers", markdown), encoding="utf-8")
     if options.json:
         print(json.dumps({"machine": machine.to_dict(), "peers": [asdict(one) for one in outcomes]}, indent=2))
