@@ -15,13 +15,12 @@ A value that must be read whole is written before the flag that announces it.
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
 import struct
 from typing import NamedTuple
 
-from otp_runtime.host.directory import reserve
+from otp_runtime.host.directory import make_mapped
 from otp_runtime.host.kernel import OsProcess
 
 SIZE = 8192
@@ -139,16 +138,7 @@ class Box:
     @classmethod
     def create(cls, path: str, process_id: int, reaper: int, kind: int, started_at: float) -> Box:
         """Make the box of a process that is about to be."""
-        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            reserve(fd, SIZE, path)
-            mapped = mmap.mmap(fd, SIZE)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-            raise
-        finally:
-            os.close(fd)
+        mapped = make_mapped(path, SIZE)
         box = cls(path, mapped)
         _IDENTITY.pack_into(mapped, _IDENTITY_AT, process_id, reaper, 0, 0, started_at)
         _HEAD.pack_into(mapped, 0, MAGIC, VERSION, kind)

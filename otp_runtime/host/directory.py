@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import mmap
 import os
 import stat
 from pathlib import Path
@@ -103,6 +104,20 @@ def reserve(fd: int, size: int, path: str) -> None:
             raise
         msg = f"no room for {size} bytes of {path}; make room or set OTP_RUNTIME_DIR"
         raise DirectoryUnusable(errno.ENOSPC, msg) from error
+
+
+def make_mapped(path: str, size: int) -> mmap.mmap:
+    """Make a file with its blocks reserved, and map it; without room for it nothing of it stays."""
+    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        reserve(fd, size, path)
+        return mmap.mmap(fd, size)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise
+    finally:
+        os.close(fd)
 
 
 class NodeDirectory:

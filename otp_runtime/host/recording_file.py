@@ -15,13 +15,15 @@ entries, and either the old round or the new one. The checksum is for what nobod
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 import struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from zlib import adler32
 
-from otp_runtime.host.directory import reserve
+from otp_runtime.host.directory import make_mapped
+
+if TYPE_CHECKING:
+    import mmap
 
 MAGIC = 0x524F5442
 VERSION = 1
@@ -88,17 +90,7 @@ class RecordingFile:
         draft = f"{self.path}.new"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(draft)
-        size = self._areas_at + 2 * room
-        fd = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            reserve(fd, size, draft)
-            mapped = mmap.mmap(fd, size)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(draft)
-            raise
-        finally:
-            os.close(fd)
+        mapped = make_mapped(draft, self._areas_at + 2 * room)
         _HEAD.pack_into(mapped, 0, MAGIC, VERSION)
         _pack_number(mapped, _ROOM_AT, room)
         _pack_number(mapped, _ABOUT_AT, len(self._about))

@@ -24,7 +24,7 @@ import struct
 from typing import NamedTuple
 from zlib import adler32
 
-from otp_runtime.host.directory import reserve
+from otp_runtime.host.directory import make_mapped
 
 MAGIC = 0x53544F42
 VERSION = 1
@@ -198,16 +198,7 @@ def _size(room: int) -> int:
 
 
 def _make(path: str, room: int) -> mmap.mmap:
-    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        reserve(fd, _size(room), path)
-        mapped = mmap.mmap(fd, _size(room))
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-        raise
-    finally:
-        os.close(fd)
+    mapped = make_mapped(path, _size(room))
     _pack_number(mapped, _ROOM_AT, room)
     _HEAD.pack_into(mapped, 0, MAGIC, VERSION)
     return mapped

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from otp_runtime.host import recording_file
+from otp_runtime.host import directory, recording_file
 from otp_runtime.host.directory import DirectoryUnusable
 from otp_runtime.host.recording_file import BASE, CONTINUE, ENTRIES_MAX, ENTRY_MAX, LOST, MESSAGE, Entry, RecordingFile
 
@@ -110,7 +110,7 @@ class TestRounds:
         def full(_fd, _size, path):
             raise DirectoryUnusable(28, f"no room for {path}")
 
-        monkeypatch.setattr(recording_file, "reserve", full)
+        monkeypatch.setattr(directory, "reserve", full)
         with pytest.raises(DirectoryUnusable, match="no room"):
             file.append(MESSAGE, bytes(100_000), 0.0)
 
