@@ -99,7 +99,7 @@ def whereis(server: Any) -> Pid | None:
         return names.holder_of(context, server)
     try:
         peer = names.find(context, server, None, wait=False)
-        return peer.pid if peer.relay is None else route.whereis(context, server)
+        return peer.pid if peer.relay is None else route.whereis(context, peer.id)
     except NoProcess:
         return None
 

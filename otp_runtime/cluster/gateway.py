@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import gc
 from typing import TYPE_CHECKING, Any
@@ -23,11 +24,10 @@ from otp_runtime.cluster import engine, protocol, services, standing
 from otp_runtime.cluster.delivery import Delivery
 from otp_runtime.cluster.mailroom import Mailroom
 from otp_runtime.cluster.outgoing import Outgoing, Place
-from otp_runtime.cluster.session import Refusal, Session, Unreachable
+from otp_runtime.cluster.session import Refusal, Session, Unreachable, lease_clock
 from otp_runtime.cluster.table_watch import TableWatch
 from otp_runtime.core import membership, watches
 from otp_runtime.core import messages as wire
-from otp_runtime.host.poller import now
 from otp_runtime.terms.events import Exit
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Gateway:
         self.table: TableWatch | None = None
         self.followers: set[int] = set()
         self.ended: Any = None
+        self.is_orphan = False
         self.over = asyncio.Event()
         self.delivery = Delivery(self)
         self.services = services.Services(self)
@@ -82,6 +83,7 @@ class Gateway:
         if known is not None:
             self.followers = set(known.followers)
             self.services.names.adopt(known.held)
+            self.state = dataclasses.replace(self.state, renewed_at=known.renewed_at)
             self.write_standing()
             self.boot.say("ok")
         self.mail.open()
@@ -102,10 +104,14 @@ class Gateway:
                     self.boot.say("ok")
                 is_first = False
                 await self._serve()
-            self._tick()
+            self.tick()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.over.wait(), AGAIN_SECONDS)
-        await self._leave()
+        if self.is_orphan:
+            # as if it had been killed as well: whoever is started in its place goes on with its names
+            await self._drop_connection()
+        else:
+            await self._leave()
         return self.ended
 
     async def _join_or_end(self) -> bool:
@@ -198,6 +204,11 @@ class Gateway:
             self.write_standing()
             await session.close()
 
+    async def _drop_connection(self) -> None:
+        session, self.session = self.session, None
+        if session is not None:
+            await session.close()
+
     async def _leave(self) -> None:
         session, self.session = self.session, None
         if session is not None:
@@ -209,7 +220,7 @@ class Gateway:
             due = membership.renew_due(self.state)
             if due is None:
                 return
-            await asyncio.sleep(max(0.0, due - now()))
+            await asyncio.sleep(max(0.0, due - lease_clock()))
             try:
                 sent_at = await session.renew()
             except KeyWrongLastSequenceError:
@@ -220,18 +231,22 @@ class Gateway:
                 await asyncio.sleep(AGAIN_SECONDS)
             else:
                 self._step(membership.Renewed(sent_at))
+                if self.services.names.held():
+                    # whoever is the gateway when the lease runs out has to know that it does
+                    self.write_standing()
                 if self.table is not None:
                     self.table.expect(session.revision)
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
+        """Give up if the lease is over: before anything is done that counts on it."""
         self._step(membership.Tick())
 
     async def _mind_lease(self) -> None:
         """Give up when the lease is over, whatever else is being waited for."""
         while True:
             due = membership.fence_due(self.state)
-            await asyncio.sleep(LOOK_SECONDS if due is None else min(LOOK_SECONDS, max(0.0, due - now())))
-            self._tick()
+            await asyncio.sleep(LOOK_SECONDS if due is None else min(LOOK_SECONDS, max(0.0, due - lease_clock())))
+            self.tick()
             if self.state.epoch is None and self.session is not None:
                 self.session.lost.set()
 
@@ -278,7 +293,7 @@ class Gateway:
     # -- decisions ----------------------------------------------------------------------------------------------
 
     def _step(self, event: membership.Event) -> None:
-        self.state, actions = membership.step(self.state, event, now())
+        self.state, actions = membership.step(self.state, event, lease_clock())
         for action in actions:
             match action:
                 case membership.Up(node, member):
@@ -333,6 +348,7 @@ class Gateway:
                 nodes={node: (place.epoch, place.incarnation) for node, place in self.places.items()},
                 followers=tuple(sorted(self.followers)),
                 held=self.services.names.held(),
+                renewed_at=self.state.renewed_at,
             ),
         )
 
@@ -467,6 +483,7 @@ class Gateway:
 
     def _end(self, reason: Any) -> None:
         self.ended = reason
+        self.is_orphan = reason == "killed" and not self.pillars.have_fallen()
         self.pillars.forget()
         self.over.set()
 

@@ -6,13 +6,16 @@ after its fork it calls exec(2): the OS process, its box and its mailbox stay, e
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from otp_runtime.core import membership
 from otp_runtime.core.child_spec import ChildSpec
+from otp_runtime.core.watchdog import LOOK_SECONDS
 from otp_runtime.host import kernel
 from otp_runtime.host.box import Box
 from otp_runtime.process import boot as booting
@@ -24,25 +27,29 @@ if TYPE_CHECKING:
 MODULE = "otp_runtime.cluster.gateway_process"
 ID = "gateway"
 STOP_SECONDS = 5.0
+GRACE_SECONDS = 0.5
 
 
-def child_spec() -> ChildSpec:
-    """Say how the supervisor starts the gateway."""
-    return ChildSpec(id=ID, start=(start_link, (), {}), restart="permanent", shutdown=STOP_SECONDS)
+def child_spec(lease: float) -> ChildSpec:
+    """Say how the supervisor starts the gateway of a node with that lease."""
+    return ChildSpec(id=ID, start=(start_link, (lease,), {}), restart="permanent", shutdown=STOP_SECONDS)
 
 
-def start_link() -> Any:
+def start_link(lease: float) -> Any:
     """Become the gateway of this node. Only a supervisor's new process may."""
     if not booting.take_slot():
         msg = "a gateway is started by Node.start(name, cluster=...)"
         raise RuntimeError(msg)
-    raise booting.Become(_become)
+    raise booting.Become(functools.partial(_become, lease))
 
 
-def _become(context: Context, boot: Boot) -> NoReturn:
+def _become(lease: float, context: Context, boot: Boot) -> NoReturn:
     reaper = Box.open(context.directory.box(context.box.identity.reaper))
     assert reaper is not None
     parent = reaper.identity.os_process
+    # one that a signal stopped gives no name up when its lease is over: another one has to be there before that
+    context.box.watchdog = max(LOOK_SECONDS, lease * membership.MARGIN), GRACE_SECONDS
+    boot.send(["watch"])
     os.set_inheritable(boot.fileno(), True)
     # the closing of its own lane raises it, and what is ignored stays so until the interpreter listens again
     signal.signal(kernel.LANE_SIGNAL, signal.SIG_IGN)

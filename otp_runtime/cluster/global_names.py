@@ -24,6 +24,8 @@ from nats.js.errors import Error as JetStreamError
 from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
 
 from otp_runtime.cluster import protocol
+from otp_runtime.cluster.session import lease_clock
+from otp_runtime.cluster.standing import Held
 from otp_runtime.core import membership
 from otp_runtime.core import messages as wire
 from otp_runtime.errors import NoNode, NoProcess
@@ -61,27 +63,29 @@ class GlobalNames:
     def __init__(self, gateway: Gateway) -> None:
         """Hold them for `gateway`."""
         self.gateway = gateway
-        self._base = 0
-        self._held: dict[str, tuple[int, int]] = {}
-        """What this node's processes have: the process, and the revision of its record."""
+        self._held: dict[str, Held] = {}
+        """What this node's processes have."""
         self._known: dict[str, Entry] = {}
         self._changed: dict[str, asyncio.Event] = {}
         self._claims: dict[str, int] = collections.defaultdict(int)
         """Under way: a record of one's own that comes meanwhile may be theirs."""
+        self._turns: dict[str, asyncio.Lock] = collections.defaultdict(asyncio.Lock)
+        """Claims of one name go one after the other: a record that one of them wrote and has not heard of is no dead
+        owner's."""
 
-    def held(self) -> dict[str, tuple[int, int]]:
-        """Give the names of this node's processes: name to process id and token."""
+    def held(self) -> dict[str, Held]:
+        """Give the names of this node's processes."""
         return dict(self._held)
 
     def known(self) -> list[str]:
         """Give the names that a record was seen of."""
         return list(self._known)
 
-    def adopt(self, held: dict[str, tuple[int, int]]) -> None:
+    def adopt(self, held: dict[str, Held]) -> None:
         """Go on where the gateway before this one stopped."""
         self._held = dict(held)
-        for process_id, _token in held.values():
-            self.gateway.know(process_id)
+        for one in held.values():
+            self.gateway.know(one.id)
 
     # -- what is asked ------------------------------------------------------------------------------------------
 
@@ -90,18 +94,18 @@ class GlobalNames:
 
         Raises `NoNode` when the table does not answer, `NoProcess` when the process is dead.
         """
+        deadline = now() + CLAIM_SECONDS
         self._claims[name] += 1
         try:
-            outcome = await self._register(name, process_id, how)
+            async with self._turns[name]:
+                return await self._register(name, process_id, how, deadline)
         finally:
             self._claims[name] -= 1
             if not self._claims[name]:
-                del self._claims[name]
+                del self._claims[name], self._turns[name]
             self._disown(name)
-        return outcome if isinstance(outcome, Pid) else outcome + self._base
 
-    async def _register(self, name: str, process_id: int, how: str) -> int | Pid:
-        deadline = now() + CLAIM_SECONDS
+    async def _register(self, name: str, process_id: int, how: str, deadline: float) -> int | Pid:
         while True:
             trouble: Any = "this node takes no part in it now"
             session = self.gateway.session
@@ -130,25 +134,28 @@ class GlobalNames:
                 raise KeyWrongLastSequenceError from None
             owner = _read(found)
             if how == CLAIMED and owner is not None and await self._is_alive(session, name, owner):
+                held = self._held.get(name)
+                if held is not None and held.id == process_id:
+                    # its own, and the answer was lost with the gateway before this one
+                    return held.token
                 return Pid(owner.node, owner.id, owner.incarnation)
             token = await session.put(key, value, found.revision or 0)
         due = membership.fence_due(gateway.state)
-        if gateway.session is not session or session.lost.is_set() or due is None or now() >= due:
+        if gateway.session is not session or session.lost.is_set() or due is None or lease_clock() >= due:
             # it may be another's by now: the record is deleted when this node has joined anew
             raise TimeoutError("the lease of this node ran out meanwhile")
-        self._base = session.base
-        self._held[name] = (process_id, token)
+        held = self._held[name] = Held(process_id, token, session.base)
         self._know(name, Entry(gateway.node.name, gateway.node.incarnation, process_id, token))
         gateway.write_standing()
         if not gateway.know(process_id):
             await self._release(session, name)
             raise NoProcess(gateway.context.pid_of(process_id))
-        return token
+        return held.token
 
     async def _is_alive(self, session: Session, name: str, owner: Entry) -> bool:
         """Say whether the owner may still act: its node's lease runs, or the process is one of this node that lives."""
         if (owner.node, owner.incarnation) == (self.gateway.node.name, self.gateway.node.incarnation):
-            return self._held.get(name) == (owner.id, owner.revision)
+            return self._holds(name, owner)
         try:
             record = await session.kv.get(f"node.{protocol.name_token(owner.node)}")
             _version, _node, incarnation, _epoch = msgpack.unpackb(record.value or b"")
@@ -203,7 +210,7 @@ class GlobalNames:
     def token(self, name: str, process_id: int) -> int | None:
         """Give the token with which a process of this node holds a name."""
         held = self._held.get(name)
-        return held[1] + self._base if held is not None and held[0] == process_id else None
+        return held.token if held is not None and held.id == process_id else None
 
     def names(self) -> list[str]:
         """Give the names that somebody has."""
@@ -212,16 +219,18 @@ class GlobalNames:
     # -- what happens -------------------------------------------------------------------------------------------
 
     def joining(self, session: Session) -> None:
-        """A session begins: all that is there will be told anew."""
-        self._base = session.base
+        """A session begins: all that is there will be told anew. A table that is another holds nothing of before."""
         self._known.clear()
+        for name, held in list(self._held.items()):
+            if held.base != session.base:
+                self._lose(name)
 
     async def rejoined(self) -> None:
         """See what became of what was held: stop what has lost its name, clear up what nobody here has any more."""
         gateway = self.gateway
         me = (gateway.node.name, gateway.node.incarnation)
-        for name, (process_id, token) in list(self._held.items()):
-            if self._known.get(name) != Entry(*me, process_id, token):
+        for name, held in list(self._held.items()):
+            if self._known.get(name) != Entry(*me, held.id, held.revision):
                 self._lose(name)
         for name in list(self._known):
             self._disown(name)
@@ -234,11 +243,11 @@ class GlobalNames:
         if owner is None:
             if (known := self._known.get(name)) is not None and known.revision < revision:
                 del self._known[name]
-            if held is not None and held[1] < revision:
+            if held is not None and held.revision < revision:
                 self._held.pop(name)
                 self.gateway.write_standing()
         else:
-            if held is not None and held[1] < revision:
+            if held is not None and held.revision < revision:
                 if _how(entry) == CLAIMED:
                     self._lose(name)
                 else:
@@ -257,7 +266,7 @@ class GlobalNames:
         owner, gateway = self._known.get(name), self.gateway
         if owner is None or owner[:2] != (gateway.node.name, gateway.node.incarnation) or name in self._claims:
             return
-        if self._held.get(name) != (owner.id, owner.revision) and gateway.session is not None:
+        if not self._holds(name, owner) and gateway.session is not None:
             del self._known[name]
             gateway.spawn(self._delete(gateway.session, name, owner.revision))
 
@@ -279,24 +288,24 @@ class GlobalNames:
 
     def process_gone(self, process_id: int) -> None:
         """A process of this node ended: its names are free."""
-        for name, (owner, _token) in list(self._held.items()):
-            if owner == process_id:
-                _process_id, revision = self._held.pop(name)
+        for name, held in list(self._held.items()):
+            if held.id == process_id:
+                del self._held[name]
                 self.gateway.write_standing()
                 # without a session the record is cleared up when this node joins anew
                 if self.gateway.session is not None:
-                    self.gateway.spawn(self._delete(self.gateway.session, name, revision))
+                    self.gateway.spawn(self._delete(self.gateway.session, name, held.revision))
 
     async def _release(self, session: Session, name: str) -> None:
         held = self._held.pop(name, None)
         if held is not None:
             with contextlib.suppress(NatsError, JetStreamError, TimeoutError):
-                await session.delete(f"name.{name}", held[1])
+                await session.delete(f"name.{name}", held.revision)
             self.gateway.write_standing()
 
     async def leave(self, session: Session) -> None:
         """Give the names back, so that others need not wait for the lease. First whoever has one must have ended."""
-        for process_id in {process_id for process_id, _token in self._held.values()}:
+        for process_id in {held.id for held in self._held.values()}:
             peer = self.gateway.context.peer(process_id)
             if peer is not None and not _is_program(peer):
                 self.gateway.context.signal_exit(peer, "kill")
@@ -315,7 +324,7 @@ class GlobalNames:
 
     def _lose(self, name: str) -> None:
         """Stop a process whose name may be another's: in order, and for sure."""
-        process_id, _token = self._held.pop(name)
+        process_id = self._held.pop(name).id
         self.gateway.write_standing()
         context = self.gateway.context
         peer = context.peer(process_id)
@@ -338,6 +347,11 @@ class GlobalNames:
         peer = self.gateway.context.peer(process_id)
         if peer is not None:
             self.gateway.context.signal_exit(peer, "kill")
+
+    def _holds(self, name: str, owner: Entry) -> bool:
+        """Say whether a record that names this node is what one of its processes holds."""
+        held = self._held.get(name)
+        return held is not None and (held.id, held.revision) == (owner.id, owner.revision)
 
     def _know(self, name: str, owner: Entry) -> None:
         known = self._known.get(name)

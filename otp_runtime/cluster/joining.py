@@ -14,7 +14,7 @@ from otp_runtime.cluster import engine, gateway_start, protocol, routing, standi
 from otp_runtime.cluster.settings import Settings, check
 from otp_runtime.errors import CallError, InitFailed, NoNode
 from otp_runtime.host import poller
-from otp_runtime.process import client
+from otp_runtime.process import client, route
 from otp_runtime.process.current import current
 from otp_runtime.supervision import erpc_server
 from otp_runtime.supervision.supervisor import Supervisor
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from otp_runtime.process.handle import NodeHandle
     from otp_runtime.process.peers import Peer
 
-SUPERVISOR = "otp_cluster"
 SETTINGS = "cluster.settings"
 MAX_RESTARTS, MAX_SECONDS = 1000, 5
 PAUSE_SECONDS = 0.01
@@ -43,11 +42,11 @@ def join(handle: NodeHandle, guard: int, settings: Settings) -> None:
     served = [erpc_server.child_spec(settings.erpc)] if settings.erpc else []
     try:
         Supervisor.start(
-            [*served, gateway_start.child_spec()],
+            [*served, gateway_start.child_spec(settings.lease)],
             strategy="one_for_one",
             max_restarts=MAX_RESTARTS,
             max_seconds=MAX_SECONDS,
-            name=SUPERVISOR,
+            name=route.SUPERVISOR,
         )
     except InitFailed as error:
         raise NoNode(handle.name, _why(error.reason)) from error

@@ -54,7 +54,7 @@ class RemotePeer(Peer):
         self.epoch, incarnation = place
         self.pid = key if type(key) is Pid else Pid(key.node, 0, incarnation)
         self.id: Any = key
-        self.context = context
+        self.context: Context | None = context
         self.relay = relay
         self.max_bytes = standing.max_bytes
         self.box: Any = _NoBox()
@@ -98,6 +98,7 @@ class RemotePeer(Peer):
 
     def _as_data(self, payload: bytes) -> bytes:
         """Encode anew what looks as if it held more than data; raises `CodecError` with the path when it does."""
+        assert self.context is not None
         envelope = self.context.codec.decode(payload)
         what = _WHAT.get(envelope[0], "term")
         protocol.DATA.encode(envelope[-1], what)
@@ -111,6 +112,8 @@ class RemotePeer(Peer):
     def write_lane(self, directory: NodeDirectory, frame: bytes) -> bool:
         """Send what travels on a control lane: it never waits for room, and keeps its order with everything else."""
         assert self.relay is not None
+        if self.context is None:
+            return False
         self.context.post(self.relay, self._wrap(self._urgent_head, frame[4:]))
         return True
 
@@ -138,4 +141,5 @@ class RemotePeer(Peer):
         """Signals of the operating system stay on their machine."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Nothing is open; but who keeps a request that was answered does not keep the process that made it."""
+        self.context = None

@@ -14,7 +14,7 @@ from otp_runtime.errors import CodecError, NoNode, OtpError, ServerDown
 from otp_runtime.host import box as boxes
 from otp_runtime.process import route
 from otp_runtime.terms.events import NodeDown, NodeUp
-from otp_runtime.terms.pid import Global, Pid, Remote
+from otp_runtime.terms.pid import Pid, Remote
 
 if TYPE_CHECKING:
     from otp_runtime.process.context import Context
@@ -76,8 +76,6 @@ class Routing:
         """Ask another node for the pid that a reference means there."""
         from otp_runtime.cluster import joining
 
-        if isinstance(reference, Global):
-            return self.resolve(context, reference)
         if type(reference) is Pid:
             return reference
         found = standing.read(context.directory)
@@ -112,28 +110,53 @@ class Routing:
 
         return naming
 
+    def describe(self, context: Context) -> Any:
+        """Write down that a process hears of nodes, which it knows to be there, and from which gateway it has that."""
+        follower = followers.get(context)
+        if follower is None:
+            return None
+        return [follower.count, sorted(follower.nodes), _watched.get(context, 0)]
+
+    def take_up(self, context: Context, data: Any) -> None:
+        """Let it go on hearing of nodes. A gateway that died meanwhile is one whose end nobody has told it."""
+        count, known, told_by = data
+        followers[context] = Follower(count, set(known))
+        _watched[context] = told_by
+        if not _has_gateway(context) and told_by:
+            _lost_gateway(weakref.ref(context), told_by, "noconnection")
+        elif _watched[context] == told_by and (relay := context.peer(told_by)) is not None:
+            _watch(context, relay)
+
 
 def gateway(context: Context, found: standing.Standing) -> Peer | None:
     """Give the gateway of this node; None when it is not there now."""
     relay = context.peer(found.gateway)
     if relay is None or relay.id in context.dying or relay.has_ended():
         return None
-    if _watched.get(context) != relay.id:
-        _watched[context] = relay.id
-        relay.waiters.append(functools.partial(_lost_gateway, weakref.ref(context)))
+    watched = _watched.get(context)
+    if watched != relay.id:
+        if watched is not None:
+            # its end was not noticed here yet, and comes before all that this one says
+            _lost_gateway(weakref.ref(context), watched, "noconnection")
+        _watch(context, relay)
     return relay
+
+
+def _watch(context: Context, relay: Peer) -> None:
+    _watched[context] = relay.id
+    relay.waiters.append(functools.partial(_lost_gateway, weakref.ref(context), relay.id))
 
 
 # -- what the gateway tells --------------------------------------------------------------------------------
 
 
-def _lost_gateway(known: weakref.ref[Context], _reason: Any) -> None:
+def _lost_gateway(known: weakref.ref[Context], process_id: int, _reason: Any) -> None:
     """Without the gateway this node is alone: every other one is lost, whoever it was that had to tell."""
     context = known()
-    if context is None:
+    if context is None or _watched.get(context) != process_id:
         return
     _watched.pop(context, None)
-    for peer in [peer for peer in context.peers.values() if peer.relay is not None]:
+    for peer in [peer for peer in context.peers.values() if peer.relay is not None and peer.relay.id == process_id]:
         context.conclude(peer, "noconnection")
     follower = followers.get(context)
     if follower is not None:
@@ -155,7 +178,7 @@ def _hear(context: Context, what: str, details: list[Any]) -> None:
         case "nodeup", [node]:
             follower = followers.get(context)
             # a gateway that was started anew has to be watched too; one that has died again was wrong about the node
-            if follower is not None and node not in follower.nodes and _has_gateway(context):
+            if follower is not None and _has_gateway(context) and node not in follower.nodes:
                 follower.nodes.add(node)
                 _tell_nodes(context, NodeUp(node))
         case "nodedown", [node, reason]:

@@ -48,6 +48,8 @@ class Services:
 
     def local(self, caller: int, serial: int, request: Any) -> None:
         """Answer a process of this node."""
+        # a gateway that was stopped has this before it, and the end of its lease as well
+        self.gateway.tick()
         context = self.gateway.context
 
         def answer(how: int, value: Any) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgpack
 
@@ -16,12 +16,27 @@ if TYPE_CHECKING:
     from otp_runtime.host.directory import NodeDirectory
 
 
+class Held(NamedTuple):
+    """A global name of a process of this node: the process, the revision of its record, and that record's table."""
+
+    id: int
+    revision: int
+    base: int
+    """When the table was made: see `session.Session.base`."""
+
+    @property
+    def token(self) -> int:
+        """The fencing token."""
+        return self.base + self.revision
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """The id of the gateway, its `epoch` (0: takes no part now), the nodes that are there with epoch and incarnation.
 
-    `followers` are the processes that want to hear of nodes; `held` the global names of this node's processes, each
-    with its process and revision.
+    `followers` are the processes that want to hear of nodes; `held` the global names of this node's processes;
+    `renewed_at` when the lease was last renewed, on `session.lease_clock`: whoever is the gateway gives the names up
+    when it has run out, also one that was started anew and never got through to the engine.
     """
 
     gateway: int
@@ -30,7 +45,8 @@ class Standing:
     max_bytes: int = 0
     nodes: dict[str, tuple[int, int]] = field(default_factory=dict)
     followers: tuple[int, ...] = ()
-    held: dict[str, tuple[int, int]] = field(default_factory=dict)
+    held: dict[str, Held] = field(default_factory=dict)
+    renewed_at: float | None = None
 
 
 def read(directory: NodeDirectory) -> Standing | None:
@@ -41,7 +57,7 @@ def read(directory: NodeDirectory) -> Standing | None:
     except (OSError, ValueError):
         return None
     said["nodes"] = {node: tuple(place) for node, place in said["nodes"].items()}
-    said["held"] = {name: tuple(place) for name, place in said["held"].items()}
+    said["held"] = {name: Held(*held) for name, held in said["held"].items()}
     said["followers"] = tuple(said["followers"])
     return Standing(**said)
 

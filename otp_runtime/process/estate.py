@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from otp_runtime.process import links
+from otp_runtime.process import links, route
 from otp_runtime.terms.events import Down
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def describe(context: Context) -> dict[str, Any]:
         "mail": None if context.mail is None else context.mail.describe(),
         "half": half,
         "partial": partial,
+        "elsewhere": route.describe(context),
     }
 
 
@@ -96,6 +97,7 @@ def conclude(context: Context, data: dict[str, Any], dead: list[int]) -> None:
             peer.aborting = aborting
             for frame in frames:
                 context.post_frame(peer, frame)
+    route.take_up(context, data["elsewhere"])
     if dead:
         context.drain()
     for process_id in dead:

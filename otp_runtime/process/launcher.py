@@ -20,7 +20,7 @@ from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, poller
 from otp_runtime.host.box import Box
 from otp_runtime.host.directory import NodeDirectory
-from otp_runtime.process import current, places, shipping, stderr, task_body
+from otp_runtime.process import current, places, route, shipping, stderr, task_body
 from otp_runtime.process.burials import judge_threads, keep_record, report
 from otp_runtime.process.context import Context
 from otp_runtime.process.handle import LAUNCHER_ID, NodeHandle
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from otp_runtime.process.child import Child
 
 HASTE_SECONDS = 0.9
+AGAIN_SECONDS = 0.05
 _ = task_body  # loaded here, every fork has it
 
 
@@ -174,11 +175,37 @@ class Launcher:
     def _after_death(self, child: Child) -> None:
         for program in self.programs.values():
             if child in program.roots:
+                at = program.roots.index(child)
                 program.roots.remove(child)
+                if self._is_lasting(child):
+                    self._bring_back_soon(program, child.job, at)
         asker = self.askers.pop(child.id, None)
         if asker is not None:
             self._finish_start(child, asker)
         child.close_box()
+
+    def _is_lasting(self, child: Child) -> bool:
+        """Say whether a root is the part of this node that holds its place in a cluster: nobody else restarts that."""
+        return (
+            child.job is not None
+            and child.job.mode == "supervisor"
+            and child.job.name == route.SUPERVISOR
+            and child.id not in self.askers
+            and os.path.exists(self.context.directory.cluster)
+        )
+
+    def _bring_back_soon(self, program: Program, job: Any, at: int) -> None:
+        self.context.poller.at(poller.now() + AGAIN_SECONDS, lambda: self._bring_back(program, job, at))
+
+    def _bring_back(self, program: Program, job: Any, at: int) -> None:
+        """Start a root again, in its old place among the others: the program's end stops it when it would have."""
+        if program.leaving or self.hasty:
+            return
+        child = self.offspring.start(job)
+        if isinstance(child, Crash):
+            self._bring_back_soon(program, job, at)
+        else:
+            program.roots.insert(at, child)
 
     def _finish_start(self, child: Child, asker: tuple[int, int]) -> None:
         """A start ended without a server: it failed, ignored, or turned out to be a supervisor's."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from otp_runtime.process.sending import Sending
 
 ROOM = "otp_runtime.cluster.routing"
+SUPERVISOR = "otp_cluster"
+"""The name of the root that the gateway is below. The launcher brings it back when it is killed."""
 
 
 class Route(Protocol):
@@ -51,6 +53,12 @@ class Route(Protocol):
 
     def names(self) -> Any:
         """Give the functions behind `Global`: see `cluster.naming`."""
+
+    def describe(self, context: Context) -> Any:
+        """Write down what a process that is handed over has of other nodes, beside its peers; None: nothing."""
+
+    def take_up(self, context: Context, data: Any) -> None:
+        """Let the successor have what was described."""
 
 
 _route: Route | None = None
@@ -99,6 +107,18 @@ def arrived(context: Any, envelope: list[Any], *, over_lane: bool = False) -> No
     route = _route or filled(context)
     if route is not None:
         route.arrived(context, envelope, over_lane=over_lane)
+
+
+def describe(context: Any) -> Any:
+    """Write down what a process has of other nodes, beside its peers; None when that is nothing."""
+    return None if _route is None else _route.describe(context)
+
+
+def take_up(context: Any, data: Any) -> None:
+    """Let a successor have what `describe` gave."""
+    route = None if data is None else filled(context)
+    if route is not None:
+        route.take_up(context, data)
 
 
 def whereis(context: Any, reference: Any) -> Pid | None:

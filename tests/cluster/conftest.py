@@ -6,6 +6,7 @@ import pytest
 
 from otp_runtime import CallError, Node, process
 from otp_runtime.cluster import standing
+from otp_runtime.process import route
 from otp_runtime.process.current import current
 from otp_runtime.testing import Peer, leaks
 from otp_runtime.testing.nodes import private_node
@@ -52,8 +53,9 @@ def _nothing_left(request):
         return
     started, opened = set(process.list()), _opened()
     yield
+    nodes_own = {process.whereis(route.SUPERVISOR), current().pid_of(standing.read(current().directory).gateway)}
     for pid in process.list():
-        if pid not in started:
+        if pid not in started | nodes_own:
             with contextlib.suppress(CallError):
                 process.exit(pid, "kill")
                 pid.wait(5.0)

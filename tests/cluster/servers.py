@@ -7,8 +7,9 @@ import signal
 import time
 from dataclasses import dataclass
 
-from otp_runtime import GenServer, Global, NoReply, OtpError, Reply, Stop, process
+from otp_runtime import GenServer, Global, Node, NoReply, OtpError, Reply, Stop, process
 from otp_runtime.host import kernel
+from otp_runtime.process import route
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,12 @@ def start(cls=Hoard, name=None, **options):
     return cls.start(name=name, **options)
 
 
+def rename(name):
+    """Give a local name of this node to another process, while the one that had it lives."""
+    process.unregister(name)
+    return Hoard.start(name=name)
+
+
 def full(name):
     """The full name of a node of this machine."""
     return f"{name}@{os.uname().nodename}"
@@ -90,6 +97,29 @@ class Owner(Hoard):
                 return Reply(Global.token(name), state)
             case _:
                 return super().handle_call(request, client, state)
+
+
+class Watcher(GenServer):
+    """Hears of nodes, and of what it is told to watch."""
+
+    def init(self, arg):
+        Node.monitor_nodes(True)
+        return []
+
+    def handle_info(self, message, state):
+        return NoReply([*state, message])
+
+    def handle_call(self, request, client, state):
+        match request:
+            case "seen":
+                return Reply(state, state)
+            case ("monitor", pid):
+                return Reply(process.monitor(pid), state)
+            case ("wait", closed):
+                closed.wait()
+                return Reply("waited", state)
+            case "os_pid":
+                return Reply(os.getpid(), state)
 
 
 class Claimer(GenServer):
@@ -119,6 +149,12 @@ def pillars():
     return [boxes["gateway"].os_pid, kernel.parent_of(launcher), launcher, os.getpid()]
 
 
+def every_process():
+    """The OS pids of this program's node, its program not: that one answers."""
+    found = {info.os_pid for pid in process.list() if (info := process.info(pid)) is not None}
+    return sorted(found - {os.getpid()})
+
+
 def gateway():
     """The id of this program's gateway, and its OS pid."""
     found = [pid for pid in process.list() if (info := process.info(pid)) is not None and info.label == "gateway"]
@@ -131,6 +167,15 @@ def kill_gateway():
     os.kill(os_pid, signal.SIGKILL)
     select.select([pidfd], [], [], 5.0)
     os.close(pidfd)
+
+
+def kill_supervisor(also_gateway):
+    """Kill what the gateway is below, and perhaps the gateway in the same moment."""
+    os_pids = [process.info(process.whereis(route.SUPERVISOR)).os_pid]
+    if also_gateway:
+        os_pids.append(gateway()[1])
+    for os_pid in os_pids:
+        os.kill(os_pid, signal.SIGKILL)
 
 
 def whereis(name):

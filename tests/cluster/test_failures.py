@@ -17,11 +17,29 @@ from otp_runtime import (
     NoProcess,
     ServerDown,
     process,
+    upgrade,
 )
+from otp_runtime.cluster import standing
 from otp_runtime.cluster.engine import EngineDirectory
 from otp_runtime.process import node as nodes
+from otp_runtime.process.current import current
+from otp_runtime.testing import gate
 from tests.cluster.conftest import LEASE
-from tests.cluster.servers import Hoard, Trapping, eventually, full, gateway, kill_gateway, pillars, start, whereis
+from tests.cluster.servers import (
+    Hoard,
+    Owner,
+    Trapping,
+    Watcher,
+    eventually,
+    every_process,
+    full,
+    gateway,
+    kill_gateway,
+    kill_supervisor,
+    pillars,
+    start,
+    whereis,
+)
 
 
 @pytest.fixture
@@ -97,20 +115,22 @@ class TestNodeKilled:
 
     @pytest.mark.slow
     def test_stopped(self, watching, another):
-        """SIGSTOP to a gateway: it says nothing, and is lost when its lease is over. It comes back as another."""
+        """SIGSTOP to all of it: it says nothing, and is lost when its lease is over. It comes back in a new epoch."""
         other = another("z")
         pid = other.call(start)
         process.receive(NodeUp, 5.0)
         rid = GenServer.send_request(pid, "never")
-        stopped, os_pid = other.call(gateway)
-        os.kill(os_pid, signal.SIGSTOP)
+        before, stopped = other.call(gateway), other.call(every_process)
+        for os_pid in stopped:
+            os.kill(os_pid, signal.SIGSTOP)
         with pytest.raises(ServerDown, match="noconnection"):
             GenServer.receive_response(rid, LEASE + 2.0)
         assert process.receive(NodeDown, LEASE).node == full("z")
-        os.kill(os_pid, signal.SIGCONT)
+        for os_pid in reversed(stopped):
+            os.kill(os_pid, signal.SIGCONT)
 
         assert process.receive(NodeUp, 5.0) == NodeUp(full("z"))
-        assert (GenServer.call(pid, "on"), other.call(gateway)[0]) == ("on", stopped)
+        assert (GenServer.call(pid, "on"), other.call(gateway)) == ("on", before)
 
 
 class TestGatewayKilled:
@@ -162,6 +182,83 @@ class TestGatewayKilled:
         assert eventually(lambda: there.call(whereis, "kept")) == owner
         process.exit(owner, "kill")
 
+    def test_token_stays_the_same(self, here):
+        """Also what a gateway says that has not joined yet."""
+        owner = Owner.start(name=Global("same"))
+        token = GenServer.call(owner, ("token", "same"))
+        epoch = standing.read(current().directory).epoch
+        kill_gateway()
+        told = set()
+        while standing.read(current().directory).epoch in {0, epoch}:
+            told.add(GenServer.call(owner, ("token", "same")))
+        process.exit(owner, "kill")
+
+        assert told == {token}
+
+    @pytest.mark.slow
+    def test_fences_what_it_never_joined_with(self, here, there):
+        """The lease runs out while the gateway is started anew and the engine does not answer: names are given up."""
+        owner = Hoard.start(name=Global("adopted"))
+        ref = process.monitor(owner)
+        server = EngineDirectory(here.base, "otp").read()["server"]
+        os.kill(server, signal.SIGSTOP)
+        kill_gateway()
+        down = process.receive(Down, LEASE + 1.0)
+        os.kill(server, signal.SIGCONT)
+
+        assert (down.ref, down.reason) == (ref, "noconnection")
+        assert eventually(lambda: Node.list() == [full("b")], 10.0)
+        assert eventually(lambda: there.call(Node.list) == [full("a")], 10.0)
+
+    def test_while_a_follower_is_busy(self, here, there):
+        """It hears of the end and of the return, in this order, when it looks."""
+        assert eventually(lambda: Node.list() == [full("b")])
+        watcher = Watcher.start()
+        with gate() as closed:
+            rid = GenServer.send_request(watcher, ("wait", closed))
+            closed.wait_arrival()
+            kill_gateway()
+            assert eventually(lambda: Node.list() == [])
+            assert eventually(lambda: Node.list() == [full("b")])
+        GenServer.receive_response(rid)
+
+        assert GenServer.call(watcher, "seen") == [NodeDown(full("b"), "noconnection"), NodeUp(full("b"))]
+
+
+class TestGatewayStopped:
+    @pytest.mark.slow
+    def test_is_replaced(self, watching, another):
+        """One that a signal stopped cannot give names up: it is killed, and another goes on with them."""
+        other = another("g", lease=10.0)
+        assert process.receive(NodeUp, 5.0) == NodeUp(full("g"))
+        owner = other.call(start, Owner, Global("kept"))
+        token = GenServer.call(owner, ("token", "kept"))
+        number, os_pid = other.call(gateway)
+        os.kill(os_pid, signal.SIGSTOP)
+        assert process.receive(NodeDown, 5.0).node == full("g")
+        assert process.receive(NodeUp, 5.0) == NodeUp(full("g"))
+        assert other.call(gateway)[0] != number
+
+        assert GenServer.call(owner, ("token", "kept")) == token
+        assert eventually(lambda: whereis("kept") == owner)
+
+
+class TestItsSupervisorKilled:
+    @pytest.mark.slow
+    @pytest.mark.parametrize("also_gateway", [False, True])
+    def test_is_brought_back(self, watching, another, also_gateway):
+        """What holds the node's place in the cluster has nobody above it but the launcher, which restarts it."""
+        other = another("g", lease=10.0)
+        assert process.receive(NodeUp, 5.0) == NodeUp(full("g"))
+        owner = other.call(start, Owner, Global("kept"))
+        token = GenServer.call(owner, ("token", "kept"))
+        other.call(kill_supervisor, also_gateway)
+        assert process.receive(NodeDown, 5.0).node == full("g")
+        assert process.receive(NodeUp, 10.0) == NodeUp(full("g"))
+
+        assert GenServer.call(owner, ("token", "kept")) == token
+        assert eventually(lambda: whereis("kept") == owner)
+
 
 class TestServerKilled:
     @pytest.mark.slow
@@ -196,3 +293,35 @@ class TestServerKilled:
         assert eventually(lambda: there.call(Node.list) == [full("a")], 10.0)
         assert Global.whereis("Hoard") is None
         process.exit(local, "kill")
+
+
+class TestUpgrade:
+    @pytest.mark.slow
+    def test_goes_on_hearing_of_nodes(self, here, there, another):
+        """A server that was handed over to another OS process has its monitors there and of nodes, and its name."""
+        assert eventually(lambda: Node.list() == [full("b")])
+        far = there.call(start)
+        watcher = Watcher.start(name=Global("watcher"))
+        ref, os_pid = GenServer.call(watcher, ("monitor", far)), GenServer.call(watcher, "os_pid")
+        upgrade(watcher)
+        assert GenServer.call(watcher, "os_pid") != os_pid
+        another("c").close()
+        process.exit(far, "kill")
+        assert eventually(lambda: len(GenServer.call(watcher, "seen")) == 3)
+        up, down, died = GenServer.call(watcher, "seen")
+
+        assert (up, down.node, died) == (NodeUp(full("c")), full("c"), Down(ref, far, "killed"))
+        assert there.call(GenServer.call, Global("watcher"), "seen") == [up, down, died]
+        process.exit(watcher, "kill")
+
+    @pytest.mark.slow
+    def test_hears_that_the_gateway_died_meanwhile(self, here, there):
+        """As one that was not handed over: the others go, and come back."""
+        assert eventually(lambda: Node.list() == [full("b")])
+        watcher = Watcher.start()
+        upgrade(watcher)
+        kill_gateway()
+
+        expected = [NodeDown(full("b"), "noconnection"), NodeUp(full("b"))]
+        assert eventually(lambda: GenServer.call(watcher, "seen") == expected)
+        process.exit(watcher, "kill")
