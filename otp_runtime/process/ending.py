@@ -44,8 +44,20 @@ def stop(server: Any, reason: Any = "normal", timeout: float | None = None, *, m
     finally:
         with contextlib.suppress(ValueError):
             peer.waiters.remove(ended.append)
-    if ended[0] != reason:
-        raise ServerDown(ended[0], server, "stop", poller.now() - started)
+    try:
+        _check_end(peer, ended[0], reason, server, poller.now() - started)
+    except NoProcess:
+        if not missing_ok:
+            raise
+
+
+def _check_end(peer: Peer, ended: Any, reason: Any, server: Any, elapsed: float) -> None:
+    if ended == reason:
+        return
+    if ended == "noproc" and peer.relay is not None:
+        # whether one on another node is there at all is known there only
+        raise NoProcess(server, "stop", elapsed)
+    raise ServerDown(ended, server, "stop", elapsed)
 
 
 def _ask_to_stop(context: Context, peer: Peer, reason: Any) -> None:
@@ -65,8 +77,7 @@ async def astop(server: Any, reason: Any = "normal", timeout: float | None = Non
     ended = await wait_for_end(context, peer, timeout, lambda: _ask_to_stop(context, peer, reason))
     if ended is None:
         raise CallTimeout(server, "stop", poller.now() - started)
-    if ended[0] != reason:
-        raise ServerDown(ended[0], server, "stop", poller.now() - started)
+    _check_end(peer, ended[0], reason, server, poller.now() - started)
 
 
 async def wait_for_end(context: Context, peer: Peer, timeout: float | None, ask: Any = None) -> tuple[Any] | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from otp_runtime.core import messages as wire
 from otp_runtime.core.names import Held
 from otp_runtime.core.patterns import compile_pattern
-from otp_runtime.errors import AlreadyRegistered, NoProcess, ReceiveTimeout, ServerDown
+from otp_runtime.errors import AlreadyRegistered, CallTimeout, NoProcess, ReceiveTimeout, ServerDown
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, poller
 from otp_runtime.host.box import Box
@@ -210,13 +210,14 @@ def monitor(server: Any) -> Ref:
     """Watch a process: its end puts one `Down(ref, pid, reason)` into this mailbox.
 
     `server` is a server reference; a dead or unknown one gives the `Down` at once, with `"noproc"`. Monitors stack.
-    One on another node, which is lost, gives `"noconnection"`.
+    One on another node, which is lost, gives `"noconnection"`. A name means whoever has it now: for one of another
+    node that node is asked.
     """
     context = current()
     ref = context.make_ref()
     is_elsewhere = route.is_elsewhere(context, server)
     try:
-        peer = names.find(context, server, None, wait=False)
+        peer = names.find(context, _holder_of(context, server) if is_elsewhere else server, None, wait=False)
     except (NoProcess, ServerDown) as error:
         if is_elsewhere:
             gone = server if type(server) is Pid else Pid(server.node, 0, 0)
@@ -232,6 +233,19 @@ def monitor(server: Any) -> Ref:
         return ref
     peer.monitors[ref] = server
     return ref
+
+
+def _holder_of(context: Any, server: Any) -> Any:
+    """Give the process that has a name of another node; a node that does not answer in time is left with the name."""
+    if type(server) is not Remote:
+        return server
+    try:
+        found = route.whereis(context, server)
+    except CallTimeout:
+        return server
+    if found is None:
+        raise NoProcess(server)
+    return found
 
 
 def monitor_started(pid: Pid) -> Ref:

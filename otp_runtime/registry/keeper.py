@@ -18,6 +18,7 @@ from otp_runtime.process.current import current
 from otp_runtime.registry import table as tables
 from otp_runtime.registry.table import DUPLICATE, UNIQUE
 from otp_runtime.terms.events import Down
+from otp_runtime.terms.pid import Global
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -130,6 +131,12 @@ def children(keys: Any, name: Any, partitions: Any, listeners: Iterable[str]) ->
     if keys not in ("unique", "duplicate"):
         msg = f"a registry's keys are 'unique' or 'duplicate', not {keys!r}"
         raise ValueError(msg)
+    if isinstance(name, Global):
+        msg = (
+            f"a registry has a local name, a str, not {name!r}: each node has one of its own. For one process in the "
+            "whole cluster name that Global(...); for many on all nodes use pg"
+        )
+        raise TypeError(msg)
     check_name(name)
     if type(partitions) is not int or not 1 <= partitions <= MAX_PARTITIONS:
         msg = f"a registry has 1 to {MAX_PARTITIONS} partitions, not {partitions!r}"

@@ -98,17 +98,23 @@ def start(
 
 def start_child(sup: Any, spec: ChildSpec, kind: str) -> Any:
     """Ask a supervisor, of this node or another, to start a child; `kind` is "static" or "dynamic"."""
+    there = elsewhere(sup)
+    if there is not None:
+        from otp_runtime.supervision import erpc
+
+        return erpc.start_child(there, spec, kind)
+    return gen.call(sup, core.StartChildRequest(seal_spec(spec)), None)
+
+
+def elsewhere(sup: Any) -> Any:
+    """Give the supervisor that a reference means when it is on another node, else None. Raises `NoProcess`."""
     context = current()
     if isinstance(sup, Global):
         found = route.resolve(context, sup)
         if found is None:
             raise NoProcess(sup)
         sup = found
-    if route.is_elsewhere(context, sup):
-        from otp_runtime.supervision import erpc
-
-        return erpc.start_child(sup, spec, kind)
-    return gen.call(sup, core.StartChildRequest(seal_spec(spec)), None)
+    return sup if route.is_elsewhere(context, sup) else None
 
 
 def seal_spec(spec: ChildSpec) -> ChildSpec:

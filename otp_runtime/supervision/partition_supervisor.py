@@ -33,6 +33,7 @@ from otp_runtime.process import ending, names, starting
 from otp_runtime.process.current import current
 from otp_runtime.supervision import launch
 from otp_runtime.supervision.supervisor import Supervisor
+from otp_runtime.terms.pid import Pid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from otp_runtime.process.boot import Boot
     from otp_runtime.process.context import Context
     from otp_runtime.supervision.supervisor import ChildCount, ChildInfo
-    from otp_runtime.terms.pid import Pid, ServerRef
+    from otp_runtime.terms.pid import ServerRef
 
     MaybeNone: TypeAlias = Any
 
@@ -138,8 +139,12 @@ class PartitionSupervisor:
 
     @staticmethod
     def partitions(name: ServerRef) -> int:
-        """Say how many partitions there are, without asking the supervisor. Raises `NoProcess`. EX: partitions/1."""
-        return _count(name, names.find(current(), name, None).box.partitions)
+        """Say how many partitions there are. Raises `NoProcess`. EX: partitions/1.
+
+        The supervisor is asked only if it is on another node.
+        """
+        peer = names.find(current(), name, None)
+        return _count(name, peer.box.partitions) if peer.relay is None else len(_partitions_of(name))
 
     @staticmethod
     def which_children(name: ServerRef) -> list[ChildInfo]:
@@ -161,14 +166,18 @@ class PartitionSupervisor:
     # -- as a registry --------------------------------------------------------------------------------------
 
     @staticmethod
-    def whereis_name(key: tuple[Any, Any]) -> str:
+    def whereis_name(key: tuple[Any, Any]) -> str | Pid | None:
         """Give the local name of the partition for `(name, key)`: what `Via` asks.
 
         An int belongs to partition `abs(key) % partitions`; any other data to one that a hash says, the same in every
-        process. Raises `NoProcess` when there is no such supervisor, `TypeError` for a key that is no data.
+        process. A supervisor of another node (`Global`, `Remote`, a pid) is asked for the partition's pid, with every
+        use. Raises `NoProcess` when there is no such supervisor, `TypeError` for a key that is no data.
         """
         name, term = _pair(key)
         supervisor = names.find(current(), name, None, wait=False)
+        if supervisor.relay is not None:
+            there = _partitions_of(name)
+            return there[partition_of(term, len(there))]
         return _name_of(name, partition_of(term, _count(name, supervisor.box.partitions)))
 
     @staticmethod
@@ -178,7 +187,8 @@ class PartitionSupervisor:
         context = current()
         try:
             # it may be back since whoever asks looked; something else by that name is not waited for
-            return names.find(context, name, None, wait=False).box.partitions > 0
+            peer = names.find(context, name, None, wait=False)
+            return peer.relay is None and peer.box.partitions > 0
         except NoProcess:
             with contextlib.suppress(NoProcess):
                 return names.is_coming_back(context, name)
@@ -203,6 +213,14 @@ def _pair(key: Any) -> tuple[Any, Any]:
         msg = f"Via(PartitionSupervisor, (name, key)) needs a pair, not {key!r}"
         raise TypeError(msg) from None
     return name, term
+
+
+def _partitions_of(name: Any) -> dict[int, Pid | None]:
+    """Ask a supervisor of another node for its partitions."""
+    children = {child.id: child.pid for child in Supervisor.which_children(name)}
+    if not children or set(children) != set(range(len(children))):
+        raise NoProcess(name, detail="what has this name is no PartitionSupervisor")
+    return {number: pid if isinstance(pid, Pid) else None for number, pid in children.items()}
 
 
 def _count(name: Any, partitions: int) -> int:

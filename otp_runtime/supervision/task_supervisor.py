@@ -23,6 +23,7 @@ from otp_runtime.behaviours.task_stream import stream
 from otp_runtime.core.child_spec import ChildSpec
 from otp_runtime.process import starting, task_body
 from otp_runtime.process.current import current
+from otp_runtime.supervision import launch as launching
 from otp_runtime.supervision.dynamic_supervisor import DynamicSupervisor
 from otp_runtime.terms.pid import Pid
 
@@ -167,6 +168,13 @@ def _launcher(sup: ServerRef, shutdown: Shutdown, *, bind: bool, hold: bool) -> 
 
 
 def _start(sup: ServerRef, fun: Callable[..., Any], args: tuple[Any, ...], restart: Restart, shutdown: Shutdown) -> Pid:
+    there = launching.elsewhere(sup)
+    if there is not None:
+        msg = (
+            f"{sup!r} is on {there.node}, and a task is a function: functions do not cross nodes. "
+            "erpc.call and erpc.cast run one that the other node allows"
+        )
+        raise ValueError(msg)
     spec = ChildSpec(
         id=f"Task {task_body.label_of(fun)}",
         start=(task_body.serve, args, {}),

@@ -13,12 +13,18 @@ from otp_runtime import (
     Global,
     Node,
     NoProcess,
+    PartitionSupervisor,
+    Registry,
     Supervisor,
+    Task,
+    TaskSupervisor,
+    Via,
     process,
 )
 from otp_runtime.process import node as nodes
 from tests.cluster.conftest import LEASE
-from tests.cluster.servers import Claimer, Hoard, Owner, eventually, full, pillars, start
+from tests.cluster.kinds import spec_of, use
+from tests.cluster.servers import Claimer, Hoard, Owner, eventually, full, pillars, start, whereis
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +56,13 @@ class TestRegister:
 
         assert eventually(lambda: there.call(Global.whereis, ("a", 1))) == Global.whereis(("a", 1))
         assert there.call(GenServer.call, Global(("a", 1)), "x") == "x"
+
+    def test_again(self, here):
+        """Who has a name already and claims it is told its token: an answer may have been lost with a gateway."""
+        pid = Hoard.start()
+        token = Global.register("again", pid)
+
+        assert Global.register("again", pid) == token
 
     def test_another_nodes_process(self, there):
         """Any pid may be given a name."""
@@ -121,6 +134,58 @@ class TestStart:
         """No process."""
         with pytest.raises(NoProcess):
             GenServer.call(Global("nobody"), 1)
+
+
+class TestOfEveryKind:
+    """`name=Global(...)` of what has other uses from another node than a call."""
+
+    def test_partition_supervisor(self, there):
+        """Its partitions are found from anywhere, by the same keys."""
+        name = Global("parts")
+        with PartitionSupervisor.start_link(Owner.child_spec(), partitions=3, name=name):
+            mine = [GenServer.whereis(Via(PartitionSupervisor, (name, key))) for key in range(5)]
+            assert eventually(lambda: there.call(whereis, "parts"))
+            theirs = there.call(lambda: [GenServer.whereis(Via(PartitionSupervisor, (name, key))) for key in range(5)])
+
+            assert there.call(PartitionSupervisor.partitions, name) == 3
+            assert there.call(GenServer.call, Via(PartitionSupervisor, (name, "k")), "on") == "on"
+            assert theirs == mine
+
+    def test_no_partition_supervisor(self, there):
+        """Another supervisor has no partitions."""
+        with Supervisor.start_link([Hoard.child_spec()], strategy="one_for_one", name=Global("plain")):
+            assert eventually(lambda: there.call(whereis, "plain"))
+
+            with pytest.raises(NoProcess, match="no PartitionSupervisor"):
+                there.call(PartitionSupervisor.partitions, Global("plain"))
+
+    def test_task_supervisor(self, there):
+        """Tasks are functions: they start on its own node, and elsewhere the error says what does."""
+        with TaskSupervisor.start_link(name=Global("tasks")):
+            assert Task.await_(TaskSupervisor.async_(Global("tasks"), abs, -1)) == 1
+            assert eventually(lambda: there.call(whereis, "tasks"))
+
+            with pytest.raises(ValueError, match=r"functions do not cross nodes\. erpc"):
+                there.call(TaskSupervisor.start_child, Global("tasks"), abs, -1)
+
+    def test_registry(self, here):
+        """Each node has its own."""
+        with pytest.raises(TypeError, match="each node has one of its own"):
+            Registry.start_link(keys="unique", name=Global("registry"))
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("kind", ["async", "agent", "statem", "event", "supervisor", "dynamic", "tasks"])
+    def test_stands_by(self, there, kind):
+        """Supervised on two nodes it runs on one, and on the other when that is over."""
+        with Supervisor.start_link([spec_of(kind)], strategy="one_for_one"):
+            assert eventually(lambda: whereis(kind))
+            sup = there.call(lambda: Supervisor.start([spec_of(kind)], strategy="one_for_one"))
+            assert whereis(kind).node == full("a")
+            before = there.call(use, kind)
+
+        assert eventually(lambda: (pid := whereis(kind)) and pid.node == full("b"))
+        assert eventually(lambda: use(kind) == before)
+        there.call(Supervisor.stop, sup)
 
 
 class TestStandBy:

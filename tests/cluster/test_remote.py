@@ -1,6 +1,9 @@
 """Processes of another node: called, sent to, watched, linked and ended like those of this one."""
 
+import gc
 import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -20,7 +23,8 @@ from otp_runtime import (
     Supervisor,
     process,
 )
-from tests.cluster.servers import Colour, Hoard, Item, Trapping, full, start
+from otp_runtime.process.current import current
+from tests.cluster.servers import Colour, Hoard, Item, Trapping, eventually, full, rename, start
 
 
 @pytest.fixture
@@ -223,6 +227,18 @@ class TestMonitor:
 
         assert process.receive(lambda m: m.ref == ref, 5.0).reason == "normal"
 
+    def test_by_name_means_who_has_it_now(self, there, named):
+        """A process that lost its name later is watched all the same, also when the name was used again."""
+        old = GenServer.whereis(named)
+        ref = process.monitor(named)
+        new = there.call(rename, "hoard")
+        assert GenServer.call(named, "new") == "new"
+        process.exit(old, "kill")
+
+        assert process.receive(Down, 5.0) == Down(ref, old, "killed")
+        assert GenServer.call(new, "on") == "on"
+        GenServer.stop(new)
+
     def test_demonitor(self, hoard):
         """No Down comes any more."""
         ref = process.monitor(hoard)
@@ -253,6 +269,34 @@ class TestMonitor:
         GenServer.stop(hoard, "normal", 5.0)
 
         assert hoard.wait(5.0) == "noproc"
+
+
+class TestStop:
+    def test_nobody(self, named):
+        """As with a name of this node: `NoProcess`, unless that is well."""
+        nobody = Remote("nobody", named.node)
+        with pytest.raises(NoProcess):
+            GenServer.stop(nobody)
+
+        assert GenServer.stop(nobody, missing_ok=True) is None
+
+
+class TestKeptRequest:
+    def test_keeps_nothing_open(self, hoard):
+        """Who keeps a request that was answered does not keep the process that made it, which may be over."""
+        kept = []
+
+        def ask():
+            kept.append(GenServer.send_request(hoard, 1))
+            GenServer.receive_response(kept[-1])
+            return current()
+
+        with ThreadPoolExecutor(1) as pool:
+            context = weakref.ref(pool.submit(ask).result())
+        eventually(lambda: gc.collect() and context() is None, 2.0)
+
+        assert context() is None
+        assert kept
 
 
 class TestLink:
