@@ -24,7 +24,7 @@ from otp_runtime.cluster import engine, protocol, services, standing
 from otp_runtime.cluster.delivery import Delivery
 from otp_runtime.cluster.mailroom import Mailroom
 from otp_runtime.cluster.outgoing import Outgoing, Place
-from otp_runtime.cluster.session import Refusal, Session, Unreachable, lease_clock
+from otp_runtime.cluster.session import ELECTION_SECONDS, Refusal, Session, Unreachable, lease_clock
 from otp_runtime.cluster.table_watch import TableWatch
 from otp_runtime.core import membership, watches
 from otp_runtime.core import messages as wire
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 AGAIN_SECONDS = 0.25
 LOOK_SECONDS = 0.2
+TABLE_SECONDS = 10.0
 PROBE_SECONDS = 0.2
 """How often a node in which somebody here has an interest is asked for: nobody there means that it is lost."""
 
@@ -159,6 +160,7 @@ class Gateway:
             gc.collect()
             gc.freeze()
             self._spawn(self._watch(session, table))
+            self._spawn(self._mind_table(session))
         except (Refusal, Unreachable):
             await self._fail(session)
             raise
@@ -236,6 +238,20 @@ class Gateway:
                     self.write_standing()
                 if self.table is not None:
                     self.table.expect(session.revision)
+
+    async def _mind_table(self, session: Session) -> None:
+        """See that enough servers have the table; and that the lease is one for several of them."""
+        while not session.lost.is_set():
+            await session.widen()
+            if session.copies > 1 and self.settings.lease < ELECTION_SECONDS:
+                text = (
+                    f"cluster {self.settings.cluster}: its table is on {session.copies} servers, which may take "
+                    f"{ELECTION_SECONDS:g} s to agree on another leader. With lease={self.settings.lease:g} all nodes "
+                    "give their global names up meanwhile; with lease=15 they keep them"
+                )
+                self.node.warn_once("cluster-lease", text)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(session.lost.wait(), TABLE_SECONDS)
 
     def tick(self) -> None:
         """Give up if the lease is over: before anything is done that counts on it."""

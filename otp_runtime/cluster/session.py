@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import math
 import ssl
 import time
@@ -37,8 +38,14 @@ ASK_SECONDS = 2.0
 REPLICAS = 3
 """On how many servers the table is, where there are as many: two of them decide, and one may be lost."""
 
-FORM_SECONDS = 6.0
+ELECTION_SECONDS = 10.0
+"""What servers may take to agree on another leader for it: no lease is renewed meanwhile."""
+
+FORM_SECONDS = ELECTION_SECONDS + 2.0
 """How long the table is asked for when a node joins."""
+
+TOO_FEW = (10005, 10074)
+"""How a server says that there are not so many: no suitable peers; not one of several servers."""
 
 AGAIN_SECONDS = 0.2
 WRONG_SEQUENCE = (10071, 10164)
@@ -77,6 +84,8 @@ class Session:
         self.nc = FastClient()
         self.js: Any = None
         self.kv: KeyValue
+        self.copies = 1
+        """On how many servers the table was when last looked."""
         self.patience = min(ASK_SECONDS, settings.lease / 3)
         self.max_payload = 0
         self._is_connecting = True
@@ -150,15 +159,38 @@ class Session:
     async def _bucket(self) -> KeyValue:
         with contextlib.suppress(BucketNotFoundError):
             return await self.js.key_value(BUCKET)  # type: ignore[no-any-return]
-        replicas = REPLICAS if 1 + len(self.nc.discovered_servers) >= REPLICAS else 1
-        config = KeyValueConfig(bucket=BUCKET, history=1, limit_marker_ttl=60, direct=False, replicas=replicas)
-        try:
-            return await self.js.create_key_value(config)  # type: ignore[no-any-return]
-        except APIError as error:
-            with contextlib.suppress(BucketNotFoundError):
-                # somebody else has just made it
-                return await self.js.key_value(BUCKET)  # type: ignore[no-any-return]
-            raise error from None
+        for replicas in (REPLICAS, 1):
+            config = KeyValueConfig(bucket=BUCKET, history=1, limit_marker_ttl=60, direct=False, replicas=replicas)
+            try:
+                return await self.js.create_key_value(config)  # type: ignore[no-any-return]
+            except APIError as error:
+                if replicas > 1 and error.err_code in TOO_FEW:
+                    continue
+                with contextlib.suppress(BucketNotFoundError):
+                    # somebody else has just made it
+                    return await self.js.key_value(BUCKET)  # type: ignore[no-any-return]
+                raise error from None
+        raise AssertionError
+
+    async def widen(self) -> None:
+        """Have the table on as many servers as it is to be on: there may have been fewer of them when it was made.
+
+        Every node tries, whoever may; nothing is raised, and what fails is tried again later.
+        """
+        if self.copies >= REPLICAS:
+            return
+        with contextlib.suppress(NatsError, TimeoutError, ValueError, KeyError):
+            config = (await self._ask("INFO"))["config"]
+            self.copies = config["num_replicas"]
+            if self.copies < REPLICAS:
+                # as the server gave it: what this client does not know of it stays
+                answer = await self._ask("UPDATE", {**config, "num_replicas": REPLICAS})
+                self.copies = answer["config"]["num_replicas"]
+
+    async def _ask(self, what: str, request: Any = None) -> Any:
+        data = b"" if request is None else json.dumps(request).encode()
+        answer = await self.nc.request(f"$JS.API.STREAM.{what}.KV_{BUCKET}", data, timeout=ASK_SECONDS)
+        return json.loads(answer.data)
 
     async def _check_cluster(self) -> None:
         made_at = int(time.time() * 1000)

@@ -51,6 +51,18 @@ asyncio.run(ask())
 """
 
 
+_MAKE = """import asyncio, sys, nats
+from nats.js.api import KeyValueConfig
+
+async def make():
+    client = await nats.connect(sys.argv[1], user="lab", password="lab")
+    await client.jetstream(timeout=15).create_key_value(KeyValueConfig(bucket="otp", limit_marker_ttl=60, replicas=1))
+    await client.close()
+
+asyncio.run(make())
+"""
+
+
 _MONITOR = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:8222/jsz').read().decode())"
 
 
@@ -158,6 +170,10 @@ class Lab:
         """What the first server that answers says of the table of nodes and names."""
         found = self.hosts[0].run(_ASK, self.hosts[0].url)
         return json.loads(found)
+
+    def make_small_table(self):
+        """Make the table as if there had been one server at that time."""
+        self.hosts[0].run(_MAKE, self.hosts[0].url)
 
     def leader_of_table(self):
         """The number of the host whose server decides about it."""

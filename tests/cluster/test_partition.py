@@ -158,6 +158,21 @@ class TestServerLost:
         assert [] == overlaps(path)
 
 
+class TestTable:
+    @pytest.mark.slow
+    def test_made_when_there_were_fewer_servers(self, lab):
+        """Is brought to three of them by the first node that joins, with all that it holds."""
+        lab.make_small_table()
+        assert lab.table()["replicas"] == 1
+        with lab.hosts[0].node("n0", lease=15.0) as first, lab.hosts[1].node("n1", lease=15.0) as second:
+            pid = first.call(lambda: Hoard.start(name=Global("kept")))
+            assert eventually(lambda: lab.table()["replicas"] == 3, 20.0)
+            assert hosts.see_each_other([first, second], 20.0)
+
+            assert second.call(whereis, "kept") == pid
+            assert second.call(claim, "another") is not None
+
+
 class TestProgram:
     @pytest.mark.stress
     def test_is_told_and_not_killed(self, lab, nodes):
