@@ -24,7 +24,8 @@ from otp_runtime.cluster import engine, protocol, services, standing
 from otp_runtime.cluster.delivery import Delivery
 from otp_runtime.cluster.mailroom import Mailroom
 from otp_runtime.cluster.outgoing import Outgoing, Place
-from otp_runtime.cluster.session import ELECTION_SECONDS, Refusal, Session, Unreachable, lease_clock
+from otp_runtime.cluster.roll_call import RollCall, seen_in
+from otp_runtime.cluster.session import Refusal, Session, Unreachable, lease_clock
 from otp_runtime.cluster.table_watch import TableWatch
 from otp_runtime.core import membership, watches
 from otp_runtime.core import messages as wire
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 AGAIN_SECONDS = 0.25
 LOOK_SECONDS = 0.2
-TABLE_SECONDS = 10.0
 PROBE_SECONDS = 0.2
 """How often a node in which somebody here has an interest is asked for: nobody there means that it is lost."""
 
@@ -57,7 +57,7 @@ class Gateway:
         self.state = membership.State(self.node.name, settings.lease)
         self.watches = watches.Watches()
         self.places: dict[str, Place] = {}
-        self.bounces: list[tuple[str, int]] = []
+        self.roll = RollCall(settings.cluster, self.node.name, self.node.incarnation)
         self.early: dict[tuple[str, int], list[list[Any]]] = {}
         self.session: Session | None = None
         self.table: TableWatch | None = None
@@ -144,7 +144,7 @@ class Gateway:
             cluster, me = self.settings.cluster, self.node.name
             own = protocol.node_subject(cluster, me, session.epoch)
             await session.nc.subscribe_directly(own, self._on_frame)
-            await session.nc.subscribe_directly(f"{self._bounce_head(session)}.*", self._on_bounce)
+            await session.nc.subscribe_directly(f"{self.roll.head(session)}.*", self._on_bounce)
             await session.nc.subscribe_directly(f"otp.{cluster}.refused", self._on_refused)
             await session.nc.flush(2)
             await session.announce()
@@ -155,12 +155,12 @@ class Gateway:
             self.outgoing.begin(session)
             self._step(membership.Joined(session.epoch, session.joined_at))
             self.write_standing()
-            await table.take_stock()
+            await table.take_stock(functools.partial(self.roll.without_ghosts, session, self.outgoing))
             await self.services.names.rejoined()
             gc.collect()
             gc.freeze()
             self._spawn(self._watch(session, table))
-            self._spawn(self._mind_table(session))
+            self._spawn(session.mind_table(self.node.warn_once))
         except (Refusal, Unreachable):
             await self._fail(session)
             raise
@@ -239,20 +239,6 @@ class Gateway:
                 if self.table is not None:
                     self.table.expect(session.revision)
 
-    async def _mind_table(self, session: Session) -> None:
-        """See that enough servers have the table; and that the lease is one for several of them."""
-        while not session.lost.is_set():
-            await session.widen()
-            if session.copies > 1 and self.settings.lease < ELECTION_SECONDS:
-                text = (
-                    f"cluster {self.settings.cluster}: its table is on {session.copies} servers, which may take "
-                    f"{ELECTION_SECONDS:g} s to agree on another leader. With lease={self.settings.lease:g} all nodes "
-                    "give their global names up meanwhile; with lease=15 they keep them"
-                )
-                self.node.warn_once("cluster-lease", text)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(session.lost.wait(), TABLE_SECONDS)
-
     def tick(self) -> None:
         """Give up if the lease is over: before anything is done that counts on it."""
         self._step(membership.Tick())
@@ -289,11 +275,8 @@ class Gateway:
                 # deleted by the node itself, or its time is over; OTP's words
                 self._step(membership.Gone(name, "disconnect" if entry.operation == "DEL" else "net_tick_timeout"))
                 self.services.names.node_gone(name)
-                return
-            with contextlib.suppress(ValueError):
-                _version, node, incarnation, epoch = msgpack.unpackb(entry.value or b"")
-                if node == name and epoch:
-                    self._step(membership.Seen(node, epoch, incarnation))
+            elif (seen := seen_in(entry)) is not None:
+                self._step(seen)
 
     async def _probe(self, session: Session) -> None:
         """Ask for the nodes in which somebody has an interest; see `_on_bounce`."""
@@ -327,9 +310,7 @@ class Gateway:
     def _place(self, node: str, member: membership.Member) -> None:
         session = self.session
         assert session is not None
-        self.bounces.append((node, member.epoch))
-        bounce = f"{self._bounce_head(session)}.{len(self.bounces) - 1}"
-        self.places[node] = Place(self.settings.cluster, node, member, bounce)
+        self.places[node] = self.roll.place(session, node, member)
 
     def _up(self, node: str, member: membership.Member) -> None:
         self._place(node, member)
@@ -388,14 +369,10 @@ class Gateway:
             head = protocol.head_of(op, self.node.name, self.node.incarnation, session.epoch, to, by)
             self.outgoing.publish(place, protocol.frame_of(head, body))
 
-    def _bounce_head(self, session: Session) -> str:
-        return f"otp.{self.settings.cluster}.b.{protocol.name_token(self.node.name)}.{session.epoch}"
-
     def _on_bounce(self, subject: bytes, _data: bytes, is_nobody: bool) -> None:
         """The server says that nobody listens for that epoch of a node."""
-        if is_nobody:
-            with contextlib.suppress(ValueError, IndexError):
-                self._step(membership.Unreachable(*self.bounces[int(subject.rpartition(b".")[2])]))
+        if is_nobody and (event := self.roll.silent(subject)) is not None:
+            self._step(event)
 
     def _on_refused(self, _subject: bytes, data: bytes, _is_nobody: bool) -> None:
         with contextlib.suppress(Exception):

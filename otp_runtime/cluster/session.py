@@ -44,6 +44,8 @@ ELECTION_SECONDS = 10.0
 FORM_SECONDS = ELECTION_SECONDS + 2.0
 """How long the table is asked for when a node joins."""
 
+TABLE_SECONDS = 10.0
+
 TOO_FEW = (10005, 10074)
 """How a server says that there are not so many: no suitable peers; not one of several servers."""
 
@@ -172,7 +174,22 @@ class Session:
                 raise error from None
         raise AssertionError
 
-    async def widen(self) -> None:
+    async def mind_table(self, warn_once: Callable[[str, str], None]) -> None:
+        """See that enough servers have the table; and that the lease is one for several of them."""
+        cluster, lease = self.settings.cluster, self.settings.lease
+        while not self.lost.is_set():
+            await self._widen()
+            if self.copies > 1 and lease < ELECTION_SECONDS:
+                text = (
+                    f"cluster {cluster}: its table is on {self.copies} servers, which may take {ELECTION_SECONDS:g} s "
+                    f"to agree on another leader. With lease={lease:g} all nodes give their global names up meanwhile; "
+                    "with lease=15 they keep them"
+                )
+                warn_once("cluster-lease", text)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.lost.wait(), TABLE_SECONDS)
+
+    async def _widen(self) -> None:
         """Have the table on as many servers as it is to be on: there may have been fewer of them when it was made.
 
         Every node tries, whoever may; nothing is raised, and what fails is tried again later.

@@ -19,7 +19,7 @@ from nats.js.kv import KeyValue
 from otp_runtime.host.poller import now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from otp_runtime.cluster.session import Session
 
@@ -45,9 +45,9 @@ class TableWatch:
         """Begin to listen."""
         self._watch = await self._session.kv.watch(ALL)
 
-    async def take_stock(self) -> None:
-        """Tell of all that is there."""
-        for entry in await self._first(self._watch):
+    async def take_stock(self, sift: Callable[[list[Any]], Awaitable[list[Any]]]) -> None:
+        """Tell of all that is there, and that `sift` leaves."""
+        for entry in await sift(await self._first(self._watch)):
             self._tell(entry)
 
     async def _first(self, watch: Any) -> list[Any]:

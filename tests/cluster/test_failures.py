@@ -274,8 +274,27 @@ class TestServerKilled:
         assert process.receive(NodeDown, 5.0).node == full("b")
         assert process.receive(NodeUp, 10.0) == NodeUp(full("b"))
         assert eventually(lambda: there.call(whereis, "survivor")) == owner
+        assert eventually(lambda: there.call(Node.list) == [full("a")])
+        assert process.flush() == []
         process.exit(owner, "kill")
         process.exit(pid, "kill")
+
+    @pytest.mark.slow
+    def test_the_dead_stay_dead(self, here, there, another):
+        """A server that was killed has records again whose time was over: nobody sees those nodes come."""
+        other = another("w")
+        assert eventually(lambda: len(Node.list()) == 2)
+        for os_pid in other.call(pillars):
+            os.kill(os_pid, signal.SIGKILL)
+        assert eventually(lambda: Node.list() == [full("b")], LEASE + 1.0)
+        nodes._sweep(here.base)  # its guard was killed as well
+        Node.monitor_nodes(True)
+        os.kill(EngineDirectory(here.base, "otp").read()["server"], signal.SIGKILL)
+        heard = [process.receive(timeout=10.0) for _ in range(2)]
+        Node.monitor_nodes(False)
+
+        assert heard == [NodeDown(full("b"), "noconnection"), NodeUp(full("b"))]
+        assert process.flush() == []
 
     @pytest.mark.slow
     def test_fences_itself(self, here, there):
