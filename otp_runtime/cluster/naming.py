@@ -15,7 +15,6 @@ from otp_runtime.terms.pid import Pid
 if TYPE_CHECKING:
     from otp_runtime.process.context import Context
 
-NAME_BYTES = 200
 ASK_SECONDS = 6.0
 PAUSE_SECONDS = 0.1
 
@@ -23,8 +22,8 @@ PAUSE_SECONDS = 0.1
 def key_of(name: Any) -> str:
     """Give a global name as a key of the cluster's table. Raises `CodecError`, ValueError when it is too long."""
     data = protocol.DATA.encode(name, "name")
-    if len(data) > NAME_BYTES:
-        msg = f"a global name takes at most {NAME_BYTES} bytes, not {len(data)}: {name!r:.80}"
+    if len(data) > protocol.NAME_BYTES:
+        msg = f"a global name takes at most {protocol.NAME_BYTES} bytes, not {len(data)}: {name!r:.80}"
         raise ValueError(msg)
     return data.hex()
 

@@ -28,6 +28,8 @@ from otp_runtime.terms.codec import Codec
 VERSION: Final = 1
 MESSAGE, URGENT, WATCH, UNWATCH, DOWN, BROKEN = range(6)
 FIELDS: Final = 8
+NAME_BYTES: Final = 200
+"""How long a global name may be, encoded."""
 
 ITSELF: Final = 0
 """The id that means the other node's gateway: see `cluster.services`."""

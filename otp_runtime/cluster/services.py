@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import re
 from typing import TYPE_CHECKING, Any
 
 from otp_runtime.cluster import protocol
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otp_runtime.cluster.gateway import Gateway
+
+KEY = re.compile(f"([0-9a-f]{{2}}){{1,{protocol.NAME_BYTES}}}")
 
 
 class Services:
@@ -135,17 +138,36 @@ def _names(gateway: Gateway) -> GlobalNames:
     return gateway.services.names
 
 
+def _register(gateway: Gateway, _asker: Any, name: Any, process_id: Any) -> Any:
+    return _names(gateway).register(*_claim(name, process_id))
+
+
+def _re_register(gateway: Gateway, _asker: Any, name: Any, process_id: Any) -> Any:
+    return _names(gateway).register(*_claim(name, process_id), how=MOVED)
+
+
+def _claim(name: Any, process_id: Any) -> tuple[str, int]:
+    """Check what another node may have asked for: the name becomes a subject, the process a number in a file."""
+    if not isinstance(name, str) or KEY.fullmatch(name) is None:
+        raise OtpError(
+            f"no key of a global name: {name!r:.80}; it is 2 to {2 * protocol.NAME_BYTES} hexadecimal digits"
+        )
+    if type(process_id) is not int or not 0 < process_id < 1 << 63:
+        raise OtpError(f"no process of this node: {process_id!r:.80}")
+    return name, process_id
+
+
 REMOTE: dict[str, Callable[..., Any]] = {
     "ping": _ping,
     "whereis": _whereis,
-    "register": lambda gateway, _node, name, process_id: _names(gateway).register(name, process_id),
-    "re_register": lambda gateway, _node, name, process_id: _names(gateway).register(name, process_id, how=MOVED),
+    "register": _register,
+    "re_register": _re_register,
 }
 LOCAL: dict[str, Callable[..., Any]] = {
     "follow": _follow,
     "settle": _settle,
-    "register": REMOTE["register"],
-    "re_register": REMOTE["re_register"],
+    "register": _register,
+    "re_register": _re_register,
     "unregister": lambda gateway, _caller, name: _names(gateway).unregister(name),
     "stand_by": lambda gateway, _caller, name, process_id: _names(gateway).stand_by(name, process_id),
     "whereis": lambda gateway, _caller, name: _names(gateway).whereis(name),

@@ -13,6 +13,7 @@ from otp_runtime import (
     Global,
     Node,
     NoProcess,
+    OtpError,
     PartitionSupervisor,
     Registry,
     Supervisor,
@@ -21,6 +22,7 @@ from otp_runtime import (
     Via,
     process,
 )
+from otp_runtime.cluster import joining
 from otp_runtime.process import node as nodes
 from tests.cluster.conftest import LEASE
 from tests.cluster.kinds import spec_of, use
@@ -103,6 +105,28 @@ class TestRegister:
         """But not too long a one."""
         with pytest.raises(ValueError, match="at most 200 bytes"):
             Global.register("x" * 300, process.self())
+
+    @pytest.mark.parametrize(
+        ("key", "process_id"),
+        [
+            (5, 1),
+            ("", 1),
+            ("61.>", 1),
+            ("61*", 1),
+            ("6", 1),
+            ("61" * 2000, 1),
+            ("61", "x"),
+            ("61", -5),
+            ("61", 1 << 63),
+        ],
+    )
+    @pytest.mark.parametrize("what", ["register", "re_register"])
+    def test_what_another_node_may_not_ask(self, there, what, key, process_id):
+        """It is refused, and the gateway that was asked goes on."""
+        with pytest.raises(OtpError, match=r"no key of a global name|no process of this node"):
+            joining.ask_node(full("b"), (what, key, process_id))
+
+        assert joining.ask_node(full("b"), ("ping",)) == "pong"
 
     def test_racing_claims(self, there, another):
         """One winner."""
