@@ -22,7 +22,9 @@ def both(here, there):
     """A PubSub on each node; their hubs know each other."""
     pid, own = there.call(pubsub.start), pubsub.start()
     pubsub.subscribe("meet")
-    assert eventually(lambda: _is_met(there))
+    listener, heard = there.call(Listener.start, "meet"), set()
+    assert eventually(lambda: _is_met(there, listener, heard))
+    process.exit(listener, "kill")
     pubsub.unsubscribe("meet")
     process.flush()
     yield own
@@ -31,14 +33,13 @@ def both(here, there):
             GenServer.stop(one)
 
 
-def _is_met(there):
-    """Whether a broadcast from there arrives here, and one from here there."""
-    listener = there.call(Listener.start, "meet")
-    there.call(pubsub.broadcast, "meet", "hello")
-    pubsub.broadcast("meet", "hello")
-    is_met = "hello" in process.flush() and len(GenServer.call(listener, "take")) > 1
-    process.exit(listener, "kill")
-    return is_met
+def _is_met(there, listener, heard):
+    """Whether a broadcast from there has arrived here, and one from here there."""
+    there.call(pubsub.broadcast, "meet", "from there")
+    pubsub.broadcast("meet", "from here")
+    heard.update(("here", message) for message in process.flush())
+    heard.update(("there", message) for message in GenServer.call(listener, "take"))
+    return {("here", "from there"), ("there", "from here")} <= heard
 
 
 @pytest.fixture
