@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 WATCHER_BEHIND_FRAMES = 1000
 """What may wait for one watcher that reads too slowly; events beyond are counted and dropped."""
 
-_HOOKS = ("_run", "_run_callback", "_answer", "_apply", "_end", "_say_last_reply")
+_HOOKS = ("_run", "_run_callback", "_answer", "_apply", "_end", "_say_last_reply", "is_plain")
 
 
 class Subject(Protocol):
@@ -307,7 +307,7 @@ def hook(loop: Any, debugger: Debugger) -> None:
             debugger.event(("out", last[1], _client(loop.context, last[0]), seen_state(loop)))
 
     hooks: dict[str, Any] = {run_name: run, "_answer": answer, "_apply": apply, "_end": end}
-    vars(loop).update(hooks, _say_last_reply=say_last_reply)
+    vars(loop).update(hooks, _say_last_reply=say_last_reply, is_plain=False)
 
 
 def _arrival(context: Context, name: str, envelope: wire.Envelope) -> Event:

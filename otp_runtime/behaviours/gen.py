@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from os import write
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from otp_runtime.core import messages as wire
-from otp_runtime.errors import CallError, CallingSelf, CallTimeout, MailboxFull, NoProcess, ServerDown
+from otp_runtime.errors import CallError, CallingSelf, CallTimeout, CodecError, MailboxFull, NoProcess, ServerDown
 from otp_runtime.host import pipe, poller
+from otp_runtime.host.box import QUEUED
+from otp_runtime.host.pipe import SHORT, SHORT_HEADS
 from otp_runtime.process import across, bridge, names, returning, route
 from otp_runtime.process import client as clients
 from otp_runtime.process import primitives as process
 from otp_runtime.process.client import Client
 from otp_runtime.process.context import ExitSignal, Slot
-from otp_runtime.process.current import current
+from otp_runtime.process.current import current, here
 from otp_runtime.process.node import Node
 from otp_runtime.terms.events import Down
 from otp_runtime.terms.pid import Pid, Remote
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from otp_runtime.process.context import Context
+    from otp_runtime.terms.pid import ServerRef
 
 V = TypeVar("V")
 
@@ -46,13 +50,49 @@ def call(
         raise
 
 
-def cast(server: Any, request: Any, timeout: float | None = 5.0) -> None:
-    """See `GenServer.cast`."""
+def cast(server: ServerRef, request: Any, timeout: float | None = 5.0) -> None:
+    """Send `request` and go on; `handle_cast` runs in the server, some time.
+
+    To a dead or unknown server it is dropped silently; by name to one with a durable mailbox that its supervisor is
+    bringing back it is not. `timeout`: seconds to wait for room in a full mailbox under the policy "block", or for
+    that; then `MailboxFull`. `CodecError` when it cannot be encoded. OTP: gen_server:cast/2.
+    """
+    context = here.context
+    if context is None or context.node.gone:
+        try:
+            context = clients.caller(server, request)
+        except ServerDown:
+            return
     try:
-        context = clients.caller(server, request)
-    except ServerDown:
-        return
-    payload = context.encode_with([wire.CAST, request], request, "request")
+        payload = context.codec.encode([wire.CAST, request])
+    except CodecError:
+        context.codec.encode(request, "request")
+        raise
+    if type(server) is Pid and type(timeout) is float:
+        # the straight path: one write to a process of this node that is known and has room
+        own = context.pid
+        if server.incarnation == own.incarnation and server.node == own.node and server.id != own.id:
+            peer = context.peers.get(server.id)
+            size = len(payload) + 4
+            if (
+                size < SHORT
+                and peer is not None
+                and not (peer.survives or peer.outbox or peer.aborting)
+                and peer.counts[QUEUED] < peer.limit
+            ):
+                try:
+                    write(peer.fd, SHORT_HEADS[size] + payload)
+                except BrokenPipeError:
+                    return
+                except BlockingIOError:
+                    """It must be waited for, below."""
+                else:
+                    return
+    _cast(context, server, payload, timeout)
+
+
+def _cast(context: Context, server: Any, payload: bytes, timeout: float | None) -> None:
+    """Send what was cast, whatever stands in its way."""
     try:
         peer = names.find(context, server, None, wait=False)
     except CallError:

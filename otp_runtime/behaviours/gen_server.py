@@ -359,15 +359,7 @@ class GenServer(Generic[S]):
             return client_request(server, request, timeout)
         return gen.call(server, request, timeout, across_restart=across_restart, on_timeout=on_timeout)
 
-    @staticmethod
-    def cast(server: ServerRef, request: Any, timeout: float | None = 5.0) -> None:
-        """Send `request` and go on; `handle_cast` runs in the server, some time.
-
-        To a dead or unknown server it is dropped silently; by name to one with a durable mailbox that its supervisor is
-        bringing back it is not. `timeout`: seconds to wait for room in a full mailbox under the policy "block", or for
-        that; then `MailboxFull`. `CodecError` when it cannot be encoded. OTP: gen_server:cast/2.
-        """
-        gen.cast(server, request, timeout)
+    cast = staticmethod(gen.cast)
 
     @staticmethod
     def reply(client: Client[Any], value: Any) -> None:

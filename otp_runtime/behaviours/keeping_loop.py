@@ -28,6 +28,7 @@ _CHANGES_STATE = ("replace_state", "change_code")
 class Keeping(ServerLoop):
     """What both loops have in common."""
 
+    is_plain = False
     keeper_class: ClassVar[type[Keeper]] = Keeper
 
     def __init__(self, context: Context, server: Any, options: dict[str, Any]) -> None:

@@ -30,6 +30,7 @@ class Lasting(ServerLoop):
     """What all of these loops have in common."""
 
     mailbox = "durable"
+    is_plain = False
 
     def run(self, boot: Boot, name: Any, arg: Any) -> Any:
         """Live; give the exit reason."""

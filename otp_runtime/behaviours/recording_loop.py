@@ -39,6 +39,8 @@ class RecordedKeeper(Keeper):
 class Recording(ServerLoop):
     """What all of them have in common."""
 
+    is_plain = False
+
     def __init__(self, context: Context, server: Any, options: dict[str, Any]) -> None:
         """See `ServerLoop`."""
         super().__init__(context, server, options)

@@ -50,6 +50,7 @@ LENGTHS: Final = (2, 2, 4, 4, 4, 3, 2, 2, 3, 5, 3, 4, 3, 6)
 VALUE: Final = 0
 RAISE: Final = 1
 
+SEND_HEAD: Final = bytes([0x92, SEND])
 CAST_HEAD: Final = bytes([0x92, CAST])
 CALL_HEAD: Final = bytes([0x94, CALL])
 REPLY_HEAD: Final = bytes([0x94, REPLY])

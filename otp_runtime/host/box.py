@@ -58,7 +58,7 @@ _GARBAGE_AT = 128
 _LIMIT_AT = 136
 _HAND_SIZE_AT = 144
 _HOT_SIZE = _HAND_SIZE_AT + 8 - _HOT_AT
-_BUSY_SINCE, _HANDLED, _HAND_SIZE = 0, 1, (_HAND_SIZE_AT - _HOT_AT) // 8
+_BUSY_SINCE, _HANDLED, QUEUED, _HAND_SIZE = 0, 1, 2, (_HAND_SIZE_AT - _HOT_AT) // 8
 _PARTITIONS_AT = 152
 _LIMITS = struct.Struct("<QQdQ")
 _LIMITS_AT = 160
@@ -246,6 +246,11 @@ class Box:
         """Note that the loop is idle again."""
         (self._loop or self._open_loop())[0][_BUSY_SINCE] = 0.0
 
+    @property
+    def counts(self) -> memoryview[int]:
+        """The numbers of the loop, to be looked at again and again: `QUEUED` is one."""
+        return (self._loop or self._open_loop())[1]
+
     def _open_loop(self) -> tuple[memoryview[float], memoryview[int]]:
         part = memoryview(self._map)[_HOT_AT : _HOT_AT + _HOT_SIZE]
         self._loop = part.cast("d"), part.cast("Q")
@@ -277,6 +282,10 @@ class Box:
     @queued_bytes.setter
     def queued_bytes(self, size: int) -> None:
         _U64.pack_into(self._map, _QUEUED_AT, size)
+
+    def holds(self, size: int) -> bool:
+        """Say whether that many bytes, or more, were read and not yet handled: what every sender asks first."""
+        return (self._loop or self._open_loop())[1][QUEUED] >= size
 
     @property
     def mailbox_limit(self) -> int:

@@ -48,6 +48,9 @@ NEWS = frozenset((wire.FOREIGN, wire.TIDINGS))
 LONE = frozenset((wire.CALL_HEAD, wire.CAST_HEAD))
 """What goes straight to the loop of a server that has nothing else to do."""
 
+LETTERS = LONE | {wire.SEND_HEAD}
+"""How the messages begin that go into the inbox and nowhere else. What begins so is an envelope of its kind."""
+
 MAILBOX_BYTES = 64 * 1024 * 1024
 """What a process may have read from its mailbox and not handled, before senders find it full."""
 
@@ -134,7 +137,7 @@ class Context(Sending):
         self.spinner = poller.Spinner()
         self._reading_lane = False
         self._late_links: dict[int, None] = {}
-        self._queued = 0
+        self.queued = 0
         self._told = 0
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
         self.fd = os.open(self.directory.mailbox(process_id), flags)
@@ -204,13 +207,23 @@ class Context(Sending):
     def feed(self, chunk: bytes) -> None:
         """Take in what was read from the mailbox."""
         unframer = self.unframer
+        decode, put = self.codec.decode, self.inbox.append
         for payload in unframer.feed(chunk):
-            self._take(payload)
+            if payload[:2] not in LETTERS:
+                self._take(payload)
+                continue
+            # what nearly all are, without a call of its own
+            try:
+                put((payload, decode(payload)))
+            except CodecError:
+                unframer.garbage += 1
+            else:
+                self.queued += len(payload)
         if unframer.garbage:
             self._count_garbage(unframer)
         # a lone small message is in hand at once: what looks from outside need not hear of it
-        if self._queued > QUEUED_UNTOLD or len(self.inbox) > 1:
-            self.box.queued_bytes = self._told = self._queued
+        if self.queued > QUEUED_UNTOLD or len(self.inbox) > 1:
+            self.box.queued_bytes = self._told = self.queued
 
     def _take(self, payload: bytes) -> None:
         try:
@@ -253,7 +266,7 @@ class Context(Sending):
     def put(self, payload: bytes, envelope: wire.Envelope) -> None:
         """Put a message into the inbox, and count its bytes."""
         self.inbox.append((payload, envelope))
-        self._queued += len(payload)
+        self.queued += len(payload)
 
     def _count_garbage(self, unframer: pipe.Unframer) -> None:
         count, unframer.garbage = unframer.garbage, 0
@@ -271,13 +284,13 @@ class Context(Sending):
 
     def took(self, payload: bytes) -> None:
         """Count bytes that left the inbox."""
-        self._queued -= len(payload)
+        self.queued -= len(payload)
         if self._told and not self.inbox:
             self.box.queued_bytes = self._told = 0
 
     def tell_queued(self) -> None:
         """Let the box say how many bytes wait here."""
-        self.box.queued_bytes = self._told = self._queued
+        self.box.queued_bytes = self._told = self.queued
 
     def enqueue(self, message: Any) -> None:
         """Put a message that the runtime itself made (Down, Exit, a timer's) into the inbox."""

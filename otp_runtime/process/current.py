@@ -29,7 +29,7 @@ class _Local(threading.local):
     guard: Any = None
 
 
-_local = _Local()
+here = _local = _Local()
 _abandoned: list[Any] = []
 _contexts: weakref.WeakSet[Context] = weakref.WeakSet()
 _node: NodeHandle | None = None

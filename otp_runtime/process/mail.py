@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from otp_runtime.host.box import Box
     from otp_runtime.process.boot import Boot
 
-SURVIVES = frozenset((bytes([0x92, wire.SEND]), wire.CAST_HEAD, wire.CALL_HEAD))
+SURVIVES = frozenset((wire.SEND_HEAD, wire.CAST_HEAD, wire.CALL_HEAD))
 """How the envelopes of letters begin."""
 
 TIDY_BYTES = 256 * 1024
@@ -145,7 +145,7 @@ class LastingContext(Context):
     def put_first(self, payload: bytes, envelope: wire.Envelope) -> None:
         """Put a message in front of all others."""
         self.inbox.appendleft((payload, envelope))
-        self._queued += len(payload)
+        self.queued += len(payload)
 
     def write_self(self, frame: bytes) -> bool:
         """Write a frame into the own mailbox; False when there is no room."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, pipe
-from otp_runtime.host.box import Box
-from otp_runtime.host.pipe import FRAME_MAX, MAGIC, WHOLE, pack_header
+from otp_runtime.host.box import QUEUED, Box
+from otp_runtime.host.pipe import FRAME_MAX, MAGIC, SHORT_HEADS, WHOLE, pack_header
 
 if TYPE_CHECKING:
     from otp_runtime.host.directory import NodeDirectory
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 BIRTH_SECONDS = 1.0
 VERDICT_SECONDS = 0.5
 VERDICT_POLL_SECONDS = 0.0002
+NO_LIMIT = 1 << 64
+
+_write = os.write
 
 
 class Peer:
@@ -35,6 +38,7 @@ class Peer:
     __slots__ = (
         "aborting",
         "box",
+        "counts",
         "fd",
         "id",
         "is_reachable",
@@ -66,7 +70,8 @@ class Peer:
         self.pidfd = pidfd
         self.os_process = os_process
         self.policy = box.flag(boxes.OVERFLOW)
-        self.limit = box.mailbox_limit
+        self.limit = box.mailbox_limit or NO_LIMIT
+        self.counts = box.counts
         self.outbox: collections.deque[bytes] = collections.deque()
         self.aborting = False
         self.is_reachable = True
@@ -90,7 +95,7 @@ class Peer:
         if size > FRAME_MAX or self.outbox:
             return False
         try:
-            os.write(self.fd, pack_header(MAGIC, WHOLE, size) + payload)
+            _write(self.fd, (SHORT_HEADS[size] if size < 256 else pack_header(MAGIC, WHOLE, size)) + payload)
         except BlockingIOError:
             return False
         except BrokenPipeError:
@@ -100,7 +105,7 @@ class Peer:
     def try_write(self, frame: bytes) -> bool:
         """Write one frame; False when there is no room. To a dead peer everything can be written: it is dropped."""
         try:
-            os.write(self.fd, frame)
+            _write(self.fd, frame)
         except BlockingIOError:
             return False
         except BrokenPipeError:
@@ -132,7 +137,7 @@ class Peer:
 
     def is_full(self) -> bool:
         """Say whether the peer has drained more than its mailbox may hold and not handled it yet."""
-        return self.box.queued_bytes >= self.limit > 0
+        return self.counts[QUEUED] >= self.limit
 
     def follow(self) -> bool:
         """Go over to the OS process that lives in the box now; False when that is the one known already, or dead.
