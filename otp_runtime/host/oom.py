@@ -36,6 +36,8 @@ class OomCounts:
     def __init__(self, now: float) -> None:
         """Count those of this process's own."""
         self._counts: dict[str, _Count] = {}
+        self._known: dict[str, str] = {}
+        """The counters of cgroups that were asked for lately, by what the kernel says of a process there."""
         self._own = counter_of(os.getpid())
         self.tells_of_the_dead = not self._own.endswith("memory.oom_control")
         """Whether a zombie still has its cgroup: not in version 1, where a child must be asked while it lives."""
@@ -43,13 +45,18 @@ class OomCounts:
 
     def of_child(self, os_pid: int, now: float) -> str:
         """Give the file that counts for a child; "" when there is none. Asked while it lives: later is too late."""
-        path = counter_of(os_pid) or self._own
+        groups = _groups_of(os_pid)
+        path = self._known.get(groups)
+        if path is None:
+            # children are nearly always in one cgroup, and finding its counter takes a dozen system calls
+            path = self._known[groups] = _counter_in(groups) or self._own
         if path not in self._counts:
             self.note(path, now)
         return path
 
     def refresh(self, now: float) -> None:
         """Count anew, for deaths to come."""
+        self._known.clear()
         for path in list(self._counts):
             self.note(path, now)
 
@@ -84,11 +91,20 @@ def counter_of(os_pid: int) -> str:
 
     In a container the path may be the host's, of which only an end is mounted here.
     """
+    return _counter_in(_groups_of(os_pid))
+
+
+def _groups_of(os_pid: int) -> str:
     try:
-        lines = os.fsdecode(kernel.read_whole(f"/proc/{os_pid}/cgroup")).splitlines()
+        return os.fsdecode(kernel.read_whole(f"/proc/{os_pid}/cgroup"))
     except OSError:
         return ""
-    for line in lines:
+
+
+def _counter_in(groups: str) -> str:
+    if not groups:
+        return ""
+    for line in groups.splitlines():
         number, controllers, path = line.split(":", 2)
         name = "memory.events" if number == "0" else "memory.oom_control" if "memory" in controllers.split(",") else ""
         if name:

@@ -134,7 +134,7 @@ class Vitals:
             return
         os_pid = one.child.os_process.pid
         counter = self._ooms.of_child(os_pid, now)
-        if not kernel.is_ending(kernel.stat_fields(os_pid)):
+        if counter != one.counter and not kernel.is_ending(kernel.stat_fields(os_pid)):
             # one that ends is in the root of all already
             one.counter = counter
 
