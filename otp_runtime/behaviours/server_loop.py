@@ -242,8 +242,14 @@ class ServerLoop:
         while True:
             if context.doomed is not None:
                 raise self._doomed()
-            chunk = read(context.fd, pipe.READ_SIZE)
+            chunk = (
+                None
+                if (context.owed or context.unframer.amid) and context.sleeps_at_once()
+                else read(context.fd, pipe.READ_SIZE)
+            )
             entry = None
+            if chunk is None and is_straight:
+                chunk = context.sleep_and_read(None)
             if chunk is None:
                 self._pump(None if deadline is None else max(0.0, deadline - poller.now()))
             elif not is_straight:

@@ -27,11 +27,14 @@ WHOLE, PART, SEGMENT, ABORT = range(4)
 
 _HEADER = struct.Struct("<BBH")
 _PART = struct.Struct("<QIII")
+_PART_HEAD = struct.Struct("<HHQIII")
 _ABORT = struct.Struct("<QQ")
 FRAME_MAX = 4096
 PAYLOAD_MAX = FRAME_MAX - _HEADER.size
 _PART_DATA = PAYLOAD_MAX - _PART.size
 READ_SIZE = 65536
+RUN_MAX: Final = 16
+"""So many full frames fill an empty mailbox."""
 SEGMENT_FROM = 512 * 1024
 TERM_MAX = 1 << 30
 
@@ -41,6 +44,7 @@ _unpack_head = struct.Struct("<HH").unpack_from
 _unpack_length = struct.Struct("<xxH").unpack_from
 WHOLE_HEAD = bytes([MAGIC, WHOLE])
 WHOLE_WORD = int.from_bytes(WHOLE_HEAD, "little")
+PART_WORD = WHOLE_WORD + (PART << 8)
 SHORT: Final = 256
 SHORT_HEADS: Final = tuple(pack_header(MAGIC, WHOLE, size) for size in range(SHORT))
 """The heads of short whole frames, by their length: looking one up takes a third of packing it."""
@@ -73,15 +77,28 @@ def whole(payload: bytes) -> bytes:
 def parts(payload: bytes, sender: int, number: int) -> list[bytes]:
     """Cut a payload into the frames in which it travels."""
     count = -(-len(payload) // _PART_DATA)
+    # views, so that what is cut is copied once
+    view = memoryview(payload)
     return [
-        part(payload[index * _PART_DATA : (index + 1) * _PART_DATA], sender, number, index, count)
+        part(view[index * _PART_DATA : (index + 1) * _PART_DATA], sender, number, index, count)
         for index in range(count)
     ]
 
 
-def part(data: bytes, sender: int, number: int, index: int, count: int) -> bytes:
+def part(data: bytes | memoryview, sender: int, number: int, index: int, count: int) -> bytes:
     """Make the frame of one part of a payload."""
-    return pack_header(MAGIC, PART, 4 + _PART.size + len(data)) + _PART.pack(sender, number, index, count) + data
+    head = _PART_HEAD.pack(PART_WORD, _PART_HEAD.size + len(data), sender, number, index, count)
+    return b"".join((head, data))
+
+
+def write_run(fd: int, frames: list[bytes]) -> int:
+    """Write full frames, each of `FRAME_MAX` bytes, in one system call; give how many were written.
+
+    pipe(7) promises nothing of a write longer than PIPE_BUF. But a Linux pipe is a ring of pages, and a non-blocking
+    write that fills whole pages holds the ring from the first to the last of them: nobody writes in between, and what
+    finds no room ends where a page does, which is where a frame does. Raises BlockingIOError when there is no room.
+    """
+    return os.writev(fd, frames) // FRAME_MAX
 
 
 def segment(path: str) -> bytes:
@@ -105,7 +122,7 @@ def only(chunk: bytes) -> bytes | None:
 class Unframer:
     """Turns what was read from a mailbox into payloads, one reader's memory of unfinished terms included."""
 
-    __slots__ = ("_partial", "garbage", "half", "owner", "segments")
+    __slots__ = ("_partial", "amid", "garbage", "half", "owner", "segments")
 
     def __init__(self, segments: str, owner: int = 0) -> None:
         """`segments` is the directory in which segments lie, `owner` the id of the process that reads."""
@@ -114,7 +131,10 @@ class Unframer:
         self.garbage = 0
         self.half = b""
         """What a full read cut off the last frame; empty when the last chunk ended where a frame did."""
-        self._partial: dict[int, tuple[int, int, list[bytes]]] = {}
+        self.amid = False
+        """Set when the last chunk ended in the middle of a term: its sender has more to write, and needs a core for it.
+        Whoever waits for that takes it back."""
+        self._partial: dict[int, tuple[int, int, list[bytes | memoryview]]] = {}
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Give the payloads that `chunk` completes, in order. Never raises for what the bytes are."""
@@ -130,13 +150,18 @@ class Unframer:
         found: list[bytes] = []
         at = 0
         while at < size:
-            # whole frames, one behind the other: what is nearly always there
+            # whole frames, and parts, one behind the other: what is nearly always there
             while size - at >= 4:
                 head, length = _unpack_head(chunk, at)
                 end = at + length
-                if head != WHOLE_WORD or end > size or not 4 <= length <= FRAME_MAX:
+                if end > size or length > FRAME_MAX:
                     break
-                found.append(chunk[at + 4 : end])
+                if head == WHOLE_WORD and length >= 4:
+                    found.append(chunk[at + 4 : end])
+                else:
+                    end = self._join_run(chunk, at, found) if head == PART_WORD else at
+                    if end == at:
+                        break
                 at = end
             if at >= size:
                 break
@@ -207,6 +232,28 @@ class Unframer:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(f"{self.segments}/{name}")
 
+    def _join_run(self, chunk: bytes, at: int, found: list[bytes]) -> int:
+        """Take the parts that lie here and go on where their term stopped; give where the first lies that does not."""
+        size, view = len(chunk), memoryview(chunk)
+        sender, known = -1, None
+        while size - at >= _PART_HEAD.size:
+            head, length, writer, number, index, count = _PART_HEAD.unpack_from(chunk, at)
+            if head != PART_WORD or not _PART_HEAD.size <= length <= FRAME_MAX or at + length > size:
+                break
+            if writer != sender:
+                sender, known = writer, self._partial.get(writer)
+            if known is None or known[0] != number or known[1] != count or len(known[2]) != index:
+                break
+            # a view: the term is copied once, when it is whole
+            known[2].append(view[at + _PART_HEAD.size : at + length])
+            at += length
+            self.amid = index + 1 < count
+            if index + 1 == count:
+                del self._partial[sender]
+                found.append(b"".join(known[2]))
+                known = None
+        return at
+
     def _join(self, data: bytes) -> bytes | None:
         if len(data) < _PART.size:
             return b""
@@ -218,7 +265,8 @@ class Unframer:
             self._partial.pop(sender, None)
             return b""
         known[2].append(data[_PART.size :])
-        if index + 1 < count:
+        self.amid = index + 1 < count
+        if self.amid:
             return None
         del self._partial[sender]
         return b"".join(known[2])
@@ -243,7 +291,8 @@ class Unframer:
 
     def unfinished(self) -> tuple[bytes, list[list[Any]]]:
         """Give, as data, the terms that have come in part; for another reader of the same mailbox to `resume`."""
-        return self.half, [[sender, *known] for sender, known in self._partial.items()]
+        partial = self._partial.items()
+        return self.half, [[sender, *known, list(map(bytes, had))] for sender, (*known, had) in partial]
 
     def resume(self, half: bytes, partial: list[list[Any]]) -> None:
         """Go on where another reader stopped."""

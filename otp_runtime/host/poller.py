@@ -65,10 +65,10 @@ class _NotingEpoll:
         self.close, self.fileno = epoll.close, epoll.fileno
         self.register, self.modify, self.unregister = epoll.register, epoll.modify, epoll.unregister
 
-    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+    def poll(self, timeout: float | None, most: int = -1) -> list[tuple[int, int]]:
         self._note(-1.0)
         try:
-            return self._poll(timeout)
+            return self._poll(timeout, most)
         finally:
             self._note(now())
 
@@ -140,6 +140,15 @@ class Poller:
             if handler is not None:
                 handler(happened)
         return self._run_timers() or bool(events)
+
+    def sleep_on(self, fd: int, timeout: float | None) -> bool:
+        """Sleep as `wait` does, but leave all that happened to it; say whether it is that `fd` is readable and no more.
+
+        For who then reads it without anybody in between. Does not sleep, and says no, where a timer is to be minded.
+        """
+        if self._timers or (timeout is not None and timeout < MILLISECOND):
+            return False
+        return self._epoll.poll(timeout, 2) == [(fd, READABLE)]
 
     def _wait_shortly(self, timeout: float) -> None:
         """Sleep for less than a millisecond, of which epoll would make a whole one."""

@@ -99,7 +99,7 @@ class _Waiting:
             if context.peers.get(peer.id) is not peer:
                 gone.append(context.epitaph(peer.id))
             while not (slot.done or gone):
-                chunk = context.spinner.read(context.fd, pipe.READ_SIZE)
+                chunk = None if context.sleeps_at_once() else context.spinner.read(context.fd, pipe.READ_SIZE)
                 if chunk is not None:
                     context.feed(chunk)
                     continue

@@ -83,6 +83,8 @@ def request(server: Any, message: Any, timeout: float | None, kind: int = wire.C
     is_sent = peer.write_now(payload)
     if is_sent:
         chunk = context.spinner.read(context.fd, pipe.READ_SIZE)
+        if chunk is None:
+            chunk = _sleep(context, deadline)
         if chunk is not None and chunk[:2] == pipe.WHOLE_HEAD and chunk[4:6] == wire.REPLY_HEAD:
             reply = _at_once(context, chunk)
             if reply is not None and reply[1] == serial and reply[2] == wire.VALUE:
@@ -94,12 +96,21 @@ def request(server: Any, message: Any, timeout: float | None, kind: int = wire.C
             transmit(context, peer, payload, deadline, server, message, started)
         if chunk is not None:
             context.feed(chunk)
-        _await(context, slot, deadline)
+        _await(context, slot, deadline, must_sleep=not is_sent)
     finally:
         del context.pending[serial]
     if slot.done and slot.failure is None and slot.how == wire.VALUE:
         return slot.value
     return _failed(slot, server, message, started)
+
+
+def _sleep(context: Context, deadline: float | None) -> bytes | None:
+    """Give what comes if nothing else happens, without a slot."""
+    now = poller.now()
+    chunk = context.sleep_and_read(None if deadline is None else max(0.0, deadline - now))
+    if chunk is not None and poller.now() - now < SHORT_WAIT_SECONDS:
+        context.spinner.reward()
+    return chunk
 
 
 def _at_once(context: Context, chunk: bytes) -> list[Any] | None:
@@ -124,13 +135,14 @@ def transmit(
         raise CallTimeout(server, message, poller.now() - started, detail=detail) from error
 
 
-def _await(context: Context, slot: Slot, deadline: float | None) -> None:
-    """Wait for a reply: spin a little, then sleep."""
+def _await(context: Context, slot: Slot, deadline: float | None, *, must_sleep: bool) -> None:
+    """Wait for a reply: spin a little, then sleep; sleep first after a request that takes its time to be read."""
     read = context.spinner.read
     fd = context.fd
     rounds = 0
     while not slot.done:
-        chunk = read(fd, pipe.READ_SIZE)
+        chunk = None if must_sleep or context.sleeps_at_once() else read(fd, pipe.READ_SIZE)
+        must_sleep = False
         if chunk is not None:
             context.feed(chunk)
             rounds += 1

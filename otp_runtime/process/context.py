@@ -189,6 +189,28 @@ class Context(Sending):
         self.feed(chunk)
         return True
 
+    def sleeps_at_once(self) -> bool:
+        """Say whether this wait is none to spin in: others have work to do for it, and need a core more than an ear.
+
+        They read what fills a mailbox until there is room for what is owed here, or write the rest of a term.
+        """
+        if self.unframer.amid:
+            self.unframer.amid = False
+            return True
+        return bool(self.owed)
+
+    def sleep_and_read(self, timeout: float | None) -> bytes | None:
+        """Sleep until something happens; give what came if it is only that something came, and `feed` it.
+
+        None: `pump`, which sees what it was, or that nothing was.
+        """
+        if self.dying or not self.poller.sleep_on(self.fd, timeout) or self.doomed is not None:
+            return None
+        try:
+            return os.read(self.fd, pipe.READ_SIZE)
+        except BlockingIOError:
+            return None
+
     def _on_mailbox(self, _events: int) -> None:
         self.read_mailbox()
 

@@ -123,6 +123,10 @@ class LastingContext(Context):
         self.feed(chunk)
         return True
 
+    def sleep_and_read(self, timeout: float | None) -> bytes | None:
+        """Nothing is read past the log."""
+        return None
+
     def feed_to_loop(self, chunk: bytes) -> tuple[bytes, wire.Envelope] | None:
         """Nothing goes past the count of letters."""
         self.feed(chunk)

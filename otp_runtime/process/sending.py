@@ -43,6 +43,8 @@ class Sending(abc.ABC):
         self.peers: dict[Any, Peer] = {}
         """By id; processes of other nodes by pid, or by the `Remote` that names them."""
         self.dying: dict[int, Peer] = {}
+        self.owed: set[Any] = set()
+        """Whose outbox is not empty. As long as there is anybody, who waits sleeps: room is told to a sleeper."""
         self._serial = 0
         self._segment = 0
 
@@ -125,6 +127,7 @@ class Sending(abc.ABC):
         """Close and forget a peer."""
         self.peers.pop(peer.id, None)
         self.dying.pop(peer.id, None)
+        self.owed.discard(peer.id)
         self.poller.forget(peer.pidfd)
         self.poller.forget(peer.fd)
         peer.close()
@@ -225,8 +228,11 @@ class Sending(abc.ABC):
 
     def _flush(self, peer: Peer) -> None:
         if peer.flush():
-            self._watch_mailbox_of(peer, 0)
+            if peer.id in self.owed:
+                self.owed.discard(peer.id)
+                self._watch_mailbox_of(peer, 0)
         else:
+            self.owed.add(peer.id)
             self._watch_mailbox_of(peer, poller.WRITABLE)
 
     def _watch_mailbox_of(self, peer: Peer, events: int) -> None:

@@ -502,7 +502,7 @@ class TestHooks:
         hooked = set(vars(loop))
         unhook(loop)
 
-        assert ({"_run", "_answer", "_apply", "_end", "_say_last_reply"}, {}) == (hooked, vars(loop))
+        assert ({"_run", "_answer", "_apply", "_end", "_say_last_reply", "is_plain"}, {}) == (hooked, vars(loop))
 
 
 class Loop:
