@@ -4,7 +4,8 @@
 
 Every frame is written by ONE write of at most PIPE_BUF bytes, which the kernel makes atomic (pipe(7)): a
 writer that is killed leaves the frame in the pipe or not, never half of it. No lock is there to be left
-held. 0xC1 is the one byte that msgpack never uses, so what is no frame of ours is found at once: the reader
+held. Only a run of full frames, of a term that takes many, is one write of as many pages (see `write_run`).
+0xC1 is the one byte that msgpack never uses, so what is no frame of ours is found at once: the reader
 skips to the next frame, counts, and goes on.
 
 A payload too large for one frame travels as WHOLE frames do, in parts: sender, message number, part n of m.

@@ -1,7 +1,9 @@
 """Frames: what was written whole is read whole, and nothing else harms the reader."""
 
+import collections
 import contextlib
 import os
+import select
 
 import pytest
 from hypothesis import given
@@ -158,6 +160,43 @@ class TestParts:
 
         assert sorted(payloads.values()) == sorted(found)
 
+    @given(cuts=st.lists(st.integers(1, 8), max_size=8), others=st.lists(st.integers(0, 2), max_size=8))
+    def test_in_any_chunks(self, cuts, others):
+        """Read in runs of any length, with frames of others between: nothing is lost, all keep their order."""
+        frames = parts(LONG, 7, 1)
+        unframer, found, expected = Unframer("/nowhere"), [], []
+        while frames:
+            count = cuts.pop() if cuts else 2
+            words = [b"word %d" % number for number in range(others.pop() if others else 1)]
+            expected += words
+            found += unframer.feed(b"".join([*map(whole, words), *frames[:count]]))
+            del frames[:count]
+
+        assert [*expected, LONG] == found
+        assert unframer.garbage == 0
+
+    def test_amid(self, unframer):
+        """It tells that the last chunk ended in the middle of a term, until somebody took that back."""
+        frames = parts(LONG, 7, 1)
+        seen = []
+        for chunk in (frames[0], frames[1] + frames[2], b"".join(frames[3:])):
+            unframer.feed(chunk)
+            seen.append(unframer.amid)
+
+        assert [True, True, False] == seen
+
+    def test_half_a_term_is_data(self, unframer):
+        """What has come of a term goes to another reader as bytes, however it was read."""
+        frames = parts(LONG, 7, 1)
+        unframer.feed(frames[0])
+        unframer.feed(frames[1] + frames[2])
+        half, partial = unframer.unfinished()
+        other = Unframer("/nowhere")
+        other.resume(half, partial)
+
+        assert {bytes} == set(map(type, partial[0][3]))
+        assert [LONG] == other.feed(b"".join(frames[3:]))
+
 
 class TestSegment:
     def test_is_read_and_removed(self, unframer, tmp_path):
@@ -258,6 +297,61 @@ class TestGarbage:
         frame = pipe._HEADER.pack(pipe.MAGIC, kind, 4 + len(data)) + data
 
         assert unframer.feed(frame + whole(b"next"))[-1] == b"next"
+
+
+class TestRun:
+    def test_is_written_as_far_as_there_is_room(self):
+        """Whole frames only, however little room there is: the rest is for the next time."""
+        read_end, write_end = os.pipe()
+        os.set_blocking(write_end, False)
+        frames = [frame for frame in parts(bytes(200_000), 7, 1) if len(frame) == pipe.FRAME_MAX]
+        os.write(write_end, whole(b"a little"))
+        written = pipe.write_run(write_end, frames[:40])
+        with pytest.raises(BlockingIOError):
+            pipe.write_run(write_end, frames[written:])
+        read = os.read(read_end, 1 << 20)
+        os.close(read_end)
+        os.close(write_end)
+
+        assert 0 < written < 40
+        assert whole(b"a little") + b"".join(frames[:written]) == read
+
+    @pytest.mark.slow
+    def test_nobody_writes_in_between(self):
+        """Two writers of runs and one of short frames: every term is read whole."""
+        read_end, write_end = os.pipe()
+        os.set_blocking(write_end, False)
+        children = [_fork_writer(write_end, number) for number in range(3)]
+        os.close(write_end)
+        unframer, terms = Unframer("/nowhere"), []
+        while chunk := os.read(read_end, pipe.READ_SIZE):
+            terms += unframer.feed(chunk)
+        os.close(read_end)
+        for child in children:
+            os.waitpid(child, 0)
+
+        assert (0, {0: 300, 1: 300, 2: 300}) == (unframer.garbage, collections.Counter(term[0] for term in terms))
+        assert all(term == term[:1] * len(term) for term in terms)
+
+
+def _fork_writer(fd, number):
+    """Fork a process that writes 300 terms; the last one only short ones."""
+    child = os.fork()
+    if child:
+        return child
+    ready = select.poll()
+    ready.register(fd, select.POLLOUT)
+    for term in range(300):
+        payload = bytes([number]) * (40_000 if number < 2 else 1000)
+        frames = [whole(payload)] if number == 2 else parts(payload, number, term)
+        while frames:
+            full = [frame for frame in frames[: pipe.RUN_MAX] if len(frame) == pipe.FRAME_MAX]
+            try:
+                done = pipe.write_run(fd, full) if full else bool(os.write(fd, frames[0]))
+                del frames[:done]
+            except BlockingIOError:
+                ready.poll()
+    os._exit(0)
 
 
 class TestPipe:

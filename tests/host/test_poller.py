@@ -225,3 +225,35 @@ def _seconds_of(function):
     started = poller.now()
     function()
     return poller.now() - started
+
+
+class TestSleepOn:
+    def test_only_that_descriptor(self, waiter, ends):
+        """It says whether there is something to read and nothing else happened; nobody is called."""
+        read_end, write_end = ends
+        waiter.watch(read_end, poller.READABLE, lambda _events: pytest.fail("called"))
+        seen = [waiter.sleep_on(read_end, 0.001)]
+        os.write(write_end, b"x")
+        seen.append(waiter.sleep_on(read_end, None))
+
+        assert [False, True] == seen
+
+    def test_something_else_too(self, waiter, ends):
+        """Then it says no, and `wait` finds all of it."""
+        read_end, write_end = ends
+        seen = []
+        waiter.watch(read_end, poller.READABLE, lambda _events: seen.append("read"))
+        waiter.watch(write_end, poller.WRITABLE, lambda _events: seen.append("write"))
+        os.write(write_end, b"x")
+        alone = waiter.sleep_on(read_end, None)
+        waiter.wait(None)
+
+        assert (False, ["read", "write"]) == (alone, sorted(seen))
+
+    def test_a_timer_is_not_slept_over(self, waiter, ends):
+        """Where there is a timer it does not sleep at all."""
+        read_end, _write_end = ends
+        waiter.watch(read_end, poller.READABLE, lambda _events: None)
+        waiter.at(poller.now() + 60, lambda: None)
+
+        assert not waiter.sleep_on(read_end, None)
