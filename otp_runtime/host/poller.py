@@ -26,7 +26,10 @@ ENDED: Final = select.EPOLLERR | select.EPOLLHUP
 
 SPIN_SECONDS: Final = 50e-6
 SPIN_CREDIT: Final = 8
-SPIN_PAUSE: Final = 16
+SPIN_COST: Final = 4
+SPIN_PAUSE: Final = (16, 64)
+"""A spin that finds nothing costs so much of the credit, one that finds something earns 1: in vain it takes ten times
+as long. Without credit so many waits do not spin, and then one tries again; more each time it was in vain."""
 CROWDED_SECONDS: Final = 500e-6
 CROWDED_PAUSE_SECONDS: Final = (0.001, 0.1)
 MILLISECOND: Final = 0.001
@@ -172,12 +175,13 @@ class Poller:
 class Spinner:
     """Decides when a short spin before the sleep is worth its cost."""
 
-    __slots__ = ("_credit", "_crowded", "_is_crowded", "_not_before", "_pause")
+    __slots__ = ("_credit", "_crowded", "_is_crowded", "_not_before", "_pause", "_rest")
 
     def __init__(self) -> None:
         """Begin with credit: the first wait of a process is often for an answer."""
         self._credit = SPIN_CREDIT
         self._pause = 0
+        self._rest = SPIN_PAUSE[0]
         self._not_before = 0.0
         self._crowded = CROWDED_PAUSE_SECONDS[0]
         self._is_crowded = False
@@ -201,15 +205,25 @@ class Spinner:
             except BlockingIOError:
                 if now() <= started + SPIN_SECONDS:
                     continue
-                self._credit -= 1
-                if self._credit <= 0:
-                    self._pause = SPIN_PAUSE
+                self._pay()
                 self._look_around(now() - started)
                 return None
-            self._credit = SPIN_CREDIT
+            if self._credit < SPIN_CREDIT:
+                self._earn()
             if self._is_crowded or now() > started + CROWDED_SECONDS:
                 self._look_around(now() - started)
             return data
+
+    def _pay(self) -> None:
+        self._credit = max(0, self._credit - SPIN_COST)
+        if self._credit == 0:
+            # on a core that is shared a yield may give nothing away: then the spin keeps the answer from being made
+            self._pause, self._rest = self._rest, min(self._rest * 2, SPIN_PAUSE[1])
+
+    def _earn(self) -> None:
+        self._credit += 1
+        if self._credit == SPIN_CREDIT:
+            self._rest = SPIN_PAUSE[0]
 
     def _look_around(self, spent: float) -> None:
         """A yield that took long gave the core to strangers, who kept it for a time slice: sleep for a while instead.
@@ -224,7 +238,3 @@ class Spinner:
         else:
             self._crowded = max(self._crowded * 0.9, shortest)
         self._is_crowded = self._crowded > shortest
-
-    def reward(self) -> None:
-        """A sleep was short after all: spin again."""
-        self._credit = SPIN_CREDIT

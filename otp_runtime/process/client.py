@@ -27,7 +27,6 @@ else:
 
     V = TypeVar("V")
 
-SHORT_WAIT_SECONDS = 300e-6
 USUAL_SECONDS = 1e9
 """Timeouts below it need no second look; NaN and infinity are not below it."""
 
@@ -106,11 +105,7 @@ def request(server: Any, message: Any, timeout: float | None, kind: int = wire.C
 
 def _sleep(context: Context, deadline: float | None) -> bytes | None:
     """Give what comes if nothing else happens, without a slot."""
-    now = poller.now()
-    chunk = context.sleep_and_read(None if deadline is None else max(0.0, deadline - now))
-    if chunk is not None and poller.now() - now < SHORT_WAIT_SECONDS:
-        context.spinner.reward()
-    return chunk
+    return context.sleep_and_read(None if deadline is None else max(0.0, deadline - poller.now()))
 
 
 def _at_once(context: Context, chunk: bytes) -> list[Any] | None:
@@ -153,8 +148,6 @@ def _await(context: Context, slot: Slot, deadline: float | None, *, must_sleep: 
         if left is not None and left <= 0:
             return
         context.pump(left)
-        if slot.done and poller.now() - now < SHORT_WAIT_SECONDS:
-            context.spinner.reward()
         if context.doomed is not None and not context.is_program:
             raise ExitSignal(context.doomed[0])
 

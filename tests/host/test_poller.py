@@ -207,18 +207,37 @@ class TestSpinner:
         assert Spinner().read(ends[0], 10) is None
 
     def test_rests_after_failures(self, ends):
-        """A reader that is never answered fast stops spinning, and tries again later.
-
-        On a crowded core most reads do not spin at all, and cost no credit: so it takes as many as it takes.
-        """
+        """A reader that is never answered fast stops spinning, and tries again later; later each time."""
         spinner = Spinner()
-        deadline = poller.now() + 5.0
-        while spinner._credit > 0 and poller.now() < deadline:
-            spinner.read(ends[0], 10)
-        rested = spinner._credit
-        spinner.reward()
+        rests = [_rest(spinner, ends[0]) for _ in range(4)]
 
-        assert (rested, spinner._credit) == (0, poller.SPIN_CREDIT)
+        assert [16, 32, 64, 64] == rests
+
+    def test_an_answer_ends_the_rest(self, ends):
+        """It goes on as long as it is answered, and rests for a short time again once it has been answered often."""
+        spinner = Spinner()
+        for _ in range(3):
+            _rest(spinner, ends[0])
+        while spinner._pause:
+            spinner.read(ends[0], 10)
+        while spinner._credit < poller.SPIN_CREDIT:
+            os.write(ends[1], b"x")
+            spinner.read(ends[0], 10)
+
+        assert 16 == _rest(spinner, ends[0])
+
+
+def _rest(spinner, fd):
+    """Let it read in vain until it rests again; give for how many reads.
+
+    On a crowded core most reads do not spin at all, and cost no credit: so it takes as many as it takes.
+    """
+    deadline = poller.now() + 5.0
+    while spinner._pause and poller.now() < deadline:
+        spinner.read(fd, 10)
+    while not spinner._pause and poller.now() < deadline:
+        spinner.read(fd, 10)
+    return spinner._pause
 
 
 def _seconds_of(function):
