@@ -94,6 +94,12 @@ def _add_running(commands: _Commands) -> None:
     )
     run.add_argument("--lease", metavar="S", type=float, default=5.0, help="seconds until a silent node is lost")
     run.add_argument(
+        "--credentials",
+        metavar="FILE",
+        help="who this node is there: a NATS credentials file, or one line user:password",
+    )
+    run.add_argument("--tls", metavar="ca=FILE,cert=FILE,key=FILE", help="speak TLS: whom to trust, who this node is")
+    run.add_argument(
         "--reload", action="store_true", help="upgrade the tree when a .py file below this directory changes"
     )
 

@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otp_runtime import application
@@ -105,12 +106,42 @@ def _configure_logging() -> None:
 
 def _start_node(options: argparse.Namespace) -> None:
     try:
-        if options.cluster is None:
-            Node.start(options.name, erpc=options.allow)
-        else:
-            Node.start(options.name, cluster=options.cluster, lease=options.lease, erpc=options.allow)
-    except (NoNode, AlreadyStarted, ValueError) as error:
+        Node.start(
+            options.name,
+            cluster=options.cluster,
+            lease=options.lease,
+            erpc=options.allow,
+            tls=_read_tls(options.tls),
+            credentials=_read_credentials(options.credentials),
+        )
+    except (NoNode, AlreadyStarted, ValueError, TypeError) as error:
         raise CommandError(str(error)) from error
+
+
+def _read_tls(words: str | None) -> dict[str, str] | None:
+    """Read `ca=FILE,cert=FILE,key=FILE`; which of them there may be `Node.start` knows."""
+    if words is None:
+        return None
+    parts = [word.partition("=") for word in words.split(",")]
+    if not all(equals and path for _name, equals, path in parts):
+        raise WrongUsage(f"--tls is ca=FILE,cert=FILE,key=FILE, not {words!r}")
+    return {name.strip(): path for name, _equals, path in parts}
+
+
+def _read_credentials(path: str | None) -> tuple[str, str] | str | None:
+    """Read a file of `user:password`: arguments and environments of processes are seen by others."""
+    if path is None:
+        return None
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"the credentials cannot be read: {error}") from error
+    if "-----BEGIN" in text:
+        return path
+    user, colon, password = text.strip("\r\n").partition(":")
+    if not (user and colon and password) or "\n" in password:
+        raise WrongUsage(f"{path} is no NATS credentials file, and not one line user:password")
+    return user, password
 
 
 def _start(app: str, config: str | None) -> list[Pid]:

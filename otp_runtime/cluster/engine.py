@@ -108,21 +108,36 @@ def server_binary() -> str | None:
     return shutil.which("nats-server")
 
 
-def take_part(base: Path, cluster: str, node: str, guard: int) -> None:
+def take_part(base: Path, cluster: str, node: str, guard: kernel.OsProcess) -> None:
     """Find the engine of `cluster`, or start it, and keep it alive as long as the OS process `guard` lives.
 
-    Raises `NoNode` when there is no server to start, or it does not start.
+    Done again it changes nothing, unless the keeper was killed meanwhile. Raises `NoNode` when there is no server to
+    start, or it does not start.
     """
     directory = EngineDirectory(base, cluster)
-    start = kernel.start_time(guard)
-    with directory.lock():
-        if not directory.is_kept():
-            shutil.rmtree(directory.path, ignore_errors=True)
-            _start(directory, node)
-        draft = directory.path / f".{os.getpid()}"
-        draft.write_text(f"{guard} {start}", encoding="ascii")
-        os.rename(draft, directory.path / "members" / file_name_of(node))
-        directory.knock()
+    try:
+        with directory.lock():
+            # a keeper that has ended since its last node has is not to be missed
+            if not lives(guard):
+                raise NoNode(node, "its guard has ended")
+            if not directory.is_kept():
+                _clear(directory.path)
+                _start(directory, node)
+            draft = directory.path / f".{os.getpid()}"
+            draft.write_text(f"{guard.pid} {guard.start}", encoding="ascii")
+            os.rename(draft, directory.path / "members" / file_name_of(node))
+            directory.knock()
+    except OSError as error:
+        raise NoNode(node, f"the embedded engine of the cluster {cluster} cannot be kept in {base}: {error}") from error
+
+
+def _clear(path: Path) -> None:
+    """Remove what a dead engine left, or whatever else is there; what a link points to is not ours."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _start(directory: EngineDirectory, node: str) -> None:
@@ -184,7 +199,7 @@ def part(base: Path, cluster: str, node: str) -> None:
     with contextlib.suppress(OSError), directory.lock():
         with contextlib.suppress(FileNotFoundError):
             os.unlink(directory.path / "members" / file_name_of(node))
-        if any(_lives(guard) for guard in directory.members().values()):
+        if any(lives(guard) for guard in directory.members().values()):
             return
         said = directory.read()
         pidfd = None if said is None else kernel.open_pidfd(kernel.OsProcess(*said["keeper"]))
@@ -200,7 +215,8 @@ def part(base: Path, cluster: str, node: str) -> None:
         os.close(pidfd)
 
 
-def _lives(process: kernel.OsProcess) -> bool:
+def lives(process: kernel.OsProcess) -> bool:
+    """Say whether an OS process has not ended; one that nobody has waited for yet has."""
     pidfd = kernel.open_pidfd(process)
     if pidfd is None:
         return False

@@ -14,6 +14,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +24,20 @@ STATUS_HEAD = b"NATS/1.0 503"
 AWAITING_CONTROL_LINE = 1
 
 
+class NoTls(NatsError):
+    """A server that speaks without TLS, where that was asked for."""
+
+
 class FastClient(Client):
     """A client whose `direct` subjects are handled where they are read."""
+
+    is_tls_required = False
+    """Whether nothing is to be said to a server that speaks without TLS."""
+
+    @property
+    def spoke_tls(self) -> bool:
+        """Whether the server said that it speaks TLS."""
+        return bool(self._server_info.get("tls_required"))
 
     def __init__(self) -> None:
         """Connect as any client."""
@@ -32,6 +45,13 @@ class FastClient(Client):
         self.direct: dict[bytes, Callable[[bytes, bytes, bool], None]] = {}
         self._writer: Any = None
         self._corked: list[bytes] | None = None
+
+    def _connect_command(self) -> bytes:
+        """Give what the server is told first, the password too: so to none that only says that it has no TLS."""
+        if self.is_tls_required and not self.spoke_tls:
+            msg = "TLS was asked for, and the server speaks without: nothing was told it"
+            raise NoTls(msg)
+        return super()._connect_command()
 
     async def subscribe_directly(self, subject: str, handler: Callable[[bytes, bytes, bool], None]) -> None:
         """Call `handler(subject, data, is_nobody)`; the last says that it is the server's word for "no responders"."""
@@ -48,7 +68,8 @@ class FastClient(Client):
             streams: Any = self._transport
             reader, self._writer = streams._io_reader, streams._io_writer  # noqa: SLF001
             transport = self._writer.transport
-            transport.set_protocol(_Tap(self, transport.get_protocol(), reader._buffer, self._ps))  # noqa: SLF001
+            is_tls = transport.get_extra_info("sslcontext") is not None
+            transport.set_protocol(_Tap(self, transport.get_protocol(), reader._buffer, self._ps, is_tls=is_tls))  # noqa: SLF001
         except AttributeError:
             self._writer = None
 
@@ -92,11 +113,12 @@ class FastClient(Client):
 class _Tap(asyncio.Protocol):
     """Stands before the client's own protocol and takes out whole messages for direct subjects."""
 
-    def __init__(self, client: FastClient, behind: Any, unread: bytearray, parser: Any) -> None:
+    def __init__(self, client: FastClient, behind: Any, unread: bytearray, parser: Any, *, is_tls: bool) -> None:
         self._direct = client.direct
         self._behind = behind
         self._unread = unread
         self._parser = parser
+        self._is_tls = is_tls
 
     def data_received(self, data: bytes) -> None:
         at = 0
@@ -131,7 +153,9 @@ class _Tap(asyncio.Protocol):
         self._behind.connection_lost(exc)
 
     def eof_received(self) -> Any:
-        return self._behind.eof_received()
+        goes_on = self._behind.eof_received()
+        # TLS has no half that stays open, and would say so in the log
+        return goes_on and not self._is_tls
 
     def pause_writing(self) -> None:
         self._behind.pause_writing()

@@ -22,9 +22,10 @@ from nats.js.errors import KeyWrongLastSequenceError
 
 from otp_runtime.cluster import engine, protocol, services, standing
 from otp_runtime.cluster.delivery import Delivery
+from otp_runtime.cluster.early import Early
 from otp_runtime.cluster.mailroom import Mailroom
 from otp_runtime.cluster.outgoing import Outgoing, Place
-from otp_runtime.cluster.roll_call import RollCall, seen_in
+from otp_runtime.cluster.roll_call import RollCall
 from otp_runtime.cluster.session import Refusal, Session, Unreachable, lease_clock
 from otp_runtime.cluster.table_watch import TableWatch
 from otp_runtime.core import membership, watches
@@ -42,8 +43,6 @@ LOOK_SECONDS = 0.2
 PROBE_SECONDS = 0.2
 """How often a node in which somebody here has an interest is asked for: nobody there means that it is lost."""
 
-EARLY_MAX = 10_000
-
 
 class Gateway:
     """One gateway; `run` is its life."""
@@ -58,7 +57,7 @@ class Gateway:
         self.watches = watches.Watches()
         self.places: dict[str, Place] = {}
         self.roll = RollCall(settings.cluster, self.node.name, self.node.incarnation)
-        self.early: dict[tuple[str, int], list[list[Any]]] = {}
+        self.early = Early()
         self.session: Session | None = None
         self.table: TableWatch | None = None
         self.followers: set[int] = set()
@@ -141,6 +140,7 @@ class Gateway:
             await session.connect(servers, user, password)
             await session.open_bucket()
             await session.claim()
+            self.early.clear()
             cluster, me = self.settings.cluster, self.node.name
             own = protocol.node_subject(cluster, me, session.epoch)
             await session.nc.subscribe_directly(own, self._on_frame)
@@ -269,14 +269,19 @@ class Gateway:
         kind, _, token = entry.key.partition(".")
         name = protocol.name_of(token)
         if kind == "name":
-            self.services.names.on_entry(token, entry)
+            if protocol.KEY.fullmatch(token):
+                self.services.names.on_entry(token, entry)
         elif kind == "node" and name is not None:
             if entry.operation in {"DEL", "PURGE"}:
                 # deleted by the node itself, or its time is over; OTP's words
                 self._step(membership.Gone(name, "disconnect" if entry.operation == "DEL" else "net_tick_timeout"))
                 self.services.names.node_gone(name)
-            elif (seen := seen_in(entry)) is not None:
-                self._step(seen)
+                return
+            record = protocol.read_record(entry.value)
+            if record is None or record[0] != name:
+                self._garbage("record", f"a record of the node {name} in the cluster's table that it cannot read")
+            elif record[2] > 0:
+                self._step(membership.Seen(name, record[2], record[1]))
 
     async def _probe(self, session: Session) -> None:
         """Ask for the nodes in which somebody has an interest; see `_on_bounce`."""
@@ -318,8 +323,9 @@ class Gateway:
         self.write_standing()
         for follower in sorted(self.followers):
             self.tell(follower, "nodeup", [node])
-        for fields in self.early.pop((node, member.epoch), ()):
-            self.delivery.take(fields)
+        for fields in self.early.take(node, member.epoch):
+            if fields[3] == member.incarnation:
+                self._take(fields)
         self.services.node_up(node)
 
     def _lost(self, node: str, epoch: int, reason: Any) -> None:
@@ -384,22 +390,34 @@ class Gateway:
     def _on_frame(self, _subject: bytes, data: bytes, _is_nobody: bool) -> None:
         fields = protocol.parse(data)
         if fields is None:
-            self.context.box.count_garbage()
-            self.node.warn_once("cluster-garbage", f"{self.node.name} got a message that is no frame of its protocol")
+            self._garbage("frame", "a message that is no frame of its protocol")
             return
         node, epoch = fields[2], fields[4]
         member = self.state.members.get(node)
         if member is None or member.epoch < epoch:
             if epoch > self.state.floor.get(node, 0) and node != self.node.name:
-                waiting = self.early.setdefault((node, epoch), [])
-                if len(waiting) < EARLY_MAX:
-                    waiting.append(fields)
+                self.early.keep(fields, len(data))
         elif member.epoch == epoch and member.is_reachable:
-            if fields[1] == protocol.BROKEN:
+            if fields[3] != member.incarnation:
+                self._garbage("incarnation", f"a frame that says it is {node}'s, and is of another incarnation")
+            elif fields[1] == protocol.BROKEN:
                 self._step(membership.Broken(node, epoch))
             else:
-                self.delivery.take(fields)
+                self._take(fields)
         self.mail.mind_the_dying()
+
+    def _take(self, fields: list[Any]) -> None:
+        try:
+            self.delivery.take(fields)
+        except Exception as error:  # noqa: BLE001 - the connection, and all that others sent, must not be lost with it
+            self._garbage(
+                "failed", f"a frame of {fields[2]} that it could not deliver: {type(error).__name__}: {error}"
+            )
+
+    def _garbage(self, kind: str, what: str) -> None:
+        """Count what was dropped; each kind is said once."""
+        self.context.box.count_garbage()
+        self.node.warn_once(f"cluster-garbage-{kind}", f"{self.node.name} got {what}")
 
     # -- to and from processes of this node ---------------------------------------------------------------------
 

@@ -157,11 +157,11 @@ class GlobalNames:
         if (owner.node, owner.incarnation) == (self.gateway.node.name, self.gateway.node.incarnation):
             return self._holds(name, owner)
         try:
-            record = await session.kv.get(f"node.{protocol.name_token(owner.node)}")
-            _version, _node, incarnation, _epoch = msgpack.unpackb(record.value or b"")
-        except (KeyNotFoundError, ValueError):
+            found = await session.kv.get(f"node.{protocol.name_token(owner.node)}")
+        except KeyNotFoundError:
             return False
-        return bool(incarnation == owner.incarnation)
+        record = protocol.read_record(found.value)
+        return record is not None and record[1] == owner.incarnation
 
     async def stand_by(self, name: str, process_id: int) -> int:
         """Claim a name, and wait for it as long as another has it; give the token."""
@@ -370,15 +370,10 @@ def _is_program(peer: Peer) -> bool:
 
 
 def _read(entry: Any) -> Entry | None:
-    try:
-        node, incarnation, process_id, _how_it_was = msgpack.unpackb(entry.value or b"")
-    except ValueError:
-        return None
-    return Entry(node, incarnation, process_id, entry.revision or 0)
+    owner = protocol.read_owner(entry.value)
+    return None if owner is None else Entry(*owner[:3], entry.revision or 0)
 
 
 def _how(entry: Any) -> str:
-    try:
-        return str(msgpack.unpackb(entry.value or b"")[3])
-    except (ValueError, LookupError):
-        return CLAIMED
+    owner = protocol.read_owner(entry.value)
+    return CLAIMED if owner is None else owner[3]

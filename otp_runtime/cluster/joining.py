@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
-from otp_runtime.cluster import engine, gateway_start, protocol, routing, standing
+from otp_runtime.cluster import gateway_start, protocol, routing, standing
+from otp_runtime.cluster.attendance import Attendance
 from otp_runtime.cluster.settings import Settings, check
 from otp_runtime.errors import CallError, InitFailed, NoNode
 from otp_runtime.host import poller
@@ -29,14 +30,19 @@ if TYPE_CHECKING:
 SETTINGS = "cluster.settings"
 MAX_RESTARTS, MAX_SECONDS = 1000, 5
 PAUSE_SECONDS = 0.01
-__all__ = ["check", "connect", "follow", "join", "nodes", "part", "ping", "read_settings"]
+__all__ = ["attend", "check", "connect", "follow", "join", "nodes", "ping", "read_settings"]
 
 
-def join(handle: NodeHandle, guard: int, settings: Settings) -> None:
-    """Let this program's node, whose guard is the OS process `guard`, take part. Raises `NoNode` with the reason."""
-    base = handle.directory.path.parent
-    if settings.is_embedded:
-        engine.take_part(base, settings.cluster, handle.name, guard)
+def attend(handle: NodeHandle, guard: int, settings: Settings) -> Attendance | None:
+    """Keep the embedded engine alive, where it is one, for a node whose guard is the OS process `guard`.
+
+    The first step of joining. Raises `NoNode`.
+    """
+    return Attendance(handle, guard, settings.cluster) if settings.is_embedded else None
+
+
+def join(handle: NodeHandle, settings: Settings) -> None:
+    """Let this program's node take part. Raises `NoNode` with the reason."""
     _write_settings(handle.directory, settings)
     # before others see this node
     served = [erpc_server.child_spec(settings.erpc)] if settings.erpc else []
@@ -60,11 +66,6 @@ def _why(reason: Any) -> Any:
             return why
         case _:
             return reason
-
-
-def part(base: Any, name: str, cluster: str) -> None:
-    """The node has ended: see `engine.part`."""
-    engine.part(base, cluster, name)
 
 
 # -- settings ----------------------------------------------------------------------------------------------

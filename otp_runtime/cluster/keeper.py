@@ -39,14 +39,14 @@ LONELY_SECONDS = 10.0
 CONFIG = """\
 listen: "127.0.0.1:{port}"
 server_name: "otp-{cluster}"
-ports_file_dir: "{path}/ports"
-logfile: "{path}/nats.log"
+ports_file_dir: "ports"
+logfile: "nats.log"
 max_payload: {max_payload}
 max_pending: 256MB
 write_deadline: "10s"
 ping_interval: "5s"
 ping_max: 2
-jetstream {{ store_dir: "{path}/store", max_memory_store: 64MB, max_file_store: 256MB }}
+jetstream {{ store_dir: "store", max_memory_store: 64MB, max_file_store: 256MB }}
 authorization {{ user: "{user}", password: "{password}" }}
 """
 MAX_PAYLOAD = 8 * 1024 * 1024
@@ -85,7 +85,6 @@ class Keeper:
                 CONFIG.format(
                     port=self.port,
                     cluster=self.directory.cluster,
-                    path=self.path,
                     max_payload=MAX_PAYLOAD,
                     user=self.user,
                     password=self.password,
@@ -96,6 +95,8 @@ class Keeper:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            # its files are named from there: a path may hold what its configuration has other uses for
+            cwd=self.path,
             preexec_fn=_die_with_keeper,  # noqa: PLW1509 - this process has one thread
         )
         self.server_pidfd = os.pidfd_open(self.server.pid)
@@ -167,6 +168,11 @@ class Keeper:
         """See which nodes are there, watch those that are new; when none is left, end."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.knock, 4096)
+        if not self._is_ours():
+            # somebody removed the directory; who has lost the engine finds the one that is there now, or starts one
+            self.over = True
+            self._stop_server()
+            return
         alive = self._alive()
         for guard, pidfd in list(self.guards.items()):
             if guard not in alive:
@@ -192,14 +198,23 @@ class Keeper:
                 alive.add(guard)
         return alive
 
-    def _end(self) -> None:
-        """Stop the server and remove everything. Called under the lock: nobody joins meanwhile."""
-        self.over = True
+    def _is_ours(self) -> bool:
+        """Say whether the directory is still the one that this keeper has its lock in."""
+        with contextlib.suppress(OSError):
+            return os.path.samestat(os.fstat(self.lock), os.stat(self.path / "keeper"))
+        return False
+
+    def _stop_server(self) -> None:
         if self.server is not None:
             self.server.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.server.wait(STOP_SECONDS)
             self._bury_server()
+
+    def _end(self) -> None:
+        """Stop the server and remove everything. Called under the lock: nobody joins meanwhile."""
+        self.over = True
+        self._stop_server()
         grave = self.directory.base / f".gone-{os.getpid()}"
         os.rename(self.path, grave)
         shutil.rmtree(grave, ignore_errors=True)
@@ -246,14 +261,16 @@ def _keep(directory: EngineDirectory, binary: str) -> int:
     kernel.set_title("otp:engine")
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    lock = os.open(directory.path / "keeper", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    keeper = Keeper(directory, binary, lock)
+    keeper: Keeper | None = None
     try:
+        lock = os.open(directory.path / "keeper", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        keeper = Keeper(directory, binary, lock)
         keeper.start_server()
-    except OSError as error:
-        os.write(READY_FD, str(error).encode())
-        keeper._bury_server()  # noqa: SLF001 - it never became one
+    except Exception as error:  # noqa: BLE001 - whoever started it waits for a word
+        os.write(READY_FD, str(error).encode(errors="replace"))
+        if keeper is not None:
+            keeper._bury_server()  # noqa: SLF001 - it never became one
         return 1
     os.write(READY_FD, b"ready")
     os.close(READY_FD)

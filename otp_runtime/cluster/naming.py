@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from otp_runtime.cluster import joining, protocol
 from otp_runtime.core import messages as wire
-from otp_runtime.errors import AlreadyRegistered, CallError, NoNode, ServerDown
+from otp_runtime.errors import AlreadyRegistered, CallError, CodecError, NoNode, ServerDown
 from otp_runtime.process import route
 from otp_runtime.process.context import Slot
 from otp_runtime.terms.events import Exit
@@ -72,8 +73,12 @@ def token(context: Context, name: Any) -> int | None:
 
 
 def registered() -> list[Any]:
-    """Give the names that somebody has."""
-    return [name_of(key) for key in joining.ask_gateway(("names",))]
+    """Give the names that somebody has, but those that cannot be read here: of a class that only others have."""
+    names = []
+    for key in joining.ask_gateway(("names",)):
+        with contextlib.suppress(CodecError, ValueError):
+            names.append(name_of(key))
+    return names
 
 
 def register_at_start(context: Context, name: Any, pid: Pid) -> None:

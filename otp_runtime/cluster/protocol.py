@@ -17,27 +17,35 @@ A frame is one msgpack array of eight, published on the subject of the receiving
 from __future__ import annotations
 
 import contextlib
+import functools
+import re
 import struct
 from typing import Any, Final
 
 import msgpack
 
+from otp_runtime.core.names import is_name
 from otp_runtime.errors import CodecError
 from otp_runtime.terms.codec import Codec
 
 VERSION: Final = 1
 MESSAGE, URGENT, WATCH, UNWATCH, DOWN, BROKEN = range(6)
 FIELDS: Final = 8
-NAME_BYTES: Final = 200
-"""How long a global name may be, encoded."""
-
+ID_MAX: Final = 2**63 - 1
 ITSELF: Final = 0
 """The id that means the other node's gateway: see `cluster.services`."""
+
+NAME_BYTES: Final = 200
+"""A global name, encoded, is no longer."""
+
+KEY: Final = re.compile(rf"(?:[0-9a-f]{{2}}){{1,{NAME_BYTES}}}")
+"""A global name as a key of the table: encoded, in hexadecimal digits."""
 
 DATA = Codec(None, imports=False)
 """What terms from and to other nodes go through: data only, nothing unpickled, nothing imported."""
 
 pack = msgpack.packb
+_is_name = functools.lru_cache(maxsize=1024)(is_name)
 
 MARK: Final = b"\xd4O"
 SUSPECT: Final = (b"\xd4OP", b"\xd4Ok", b"\xd4OK")
@@ -65,7 +73,8 @@ def frame_of(head: bytes, body: bytes = b"") -> bytes:
 def parse(data: bytes) -> list[Any] | None:
     """Give the fields of a frame; None for what is none, or of another version."""
     try:
-        fields = msgpack.unpackb(data, use_list=True, strict_map_key=False, max_ext_len=0)
+        # a length that is not there would be room for so many items, and so at each depth
+        fields = msgpack.unpackb(data, use_list=True, max_array_len=FIELDS, max_map_len=0, max_ext_len=0)
     except Exception:  # noqa: BLE001 - whatever a stranger published
         return None
     if type(fields) is not list or len(fields) != FIELDS or fields[0] != VERSION:
@@ -83,7 +92,37 @@ def parse(data: bytes) -> list[Any] | None:
 
 
 def _is_key(value: Any) -> bool:
-    return (type(value) is int and value >= 0) or (type(value) is str and len(value) <= 1000)
+    return (type(value) is int and 0 <= value <= ID_MAX) or (type(value) is str and _is_name(value))
+
+
+def read_cluster(value: bytes | None) -> tuple[int, str, int] | None:
+    """Read the record of the cluster, of whatever version: version, name, when it was made; None for what is none."""
+    match _unpacked(value):
+        case [int() as version, str() as cluster, int() as made_at, *_later]:
+            return version, cluster, made_at
+    return None
+
+
+def read_record(value: bytes | None) -> tuple[str, int, int] | None:
+    """Read a node's record of this version of the protocol: name, incarnation, epoch; None for what is none."""
+    match _unpacked(value):
+        case [int() as version, str() as node, int() as incarnation, int() as epoch] if version == VERSION:
+            return node, incarnation, epoch
+    return None
+
+
+def read_owner(value: bytes | None) -> tuple[str, int, int, str] | None:
+    """Read the record of a global name: node, incarnation, process id, how it was claimed; None for what is none."""
+    match _unpacked(value):
+        case [str() as node, int() as incarnation, int() as process_id, str() as how] if 0 < process_id <= ID_MAX:
+            return node, incarnation, process_id, how
+    return None
+
+
+def _unpacked(value: bytes | None) -> Any:
+    with contextlib.suppress(Exception):
+        return msgpack.unpackb(value or b"")
+    return None
 
 
 def encode_reason(reason: Any) -> bytes:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-import msgpack
-
 from otp_runtime.cluster import protocol
 from otp_runtime.cluster.outgoing import Place
 from otp_runtime.core import membership
@@ -73,8 +71,8 @@ def seen_in(entry: Any) -> membership.Seen | None:
     kind, _, token = entry.key.partition(".")
     if kind != "node" or entry.operation in {"DEL", "PURGE"}:
         return None
-    try:
-        _version, node, incarnation, epoch = msgpack.unpackb(entry.value or b"")
-    except ValueError:
+    record = protocol.read_record(entry.value)
+    if record is None:
         return None
-    return membership.Seen(node, epoch, incarnation) if epoch and node == protocol.name_of(token) else None
+    node, incarnation, epoch = record
+    return membership.Seen(node, epoch, incarnation) if epoch > 0 and node == protocol.name_of(token) else None

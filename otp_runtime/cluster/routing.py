@@ -227,7 +227,7 @@ def _take(context: Context, node: str, incarnation: int, payload: bytes, *, over
         context.arrive_exit(envelope[1], envelope[2], by_link=False)
     elif kind in {wire.LINK, wire.UNLINK}:
         _link(context, kind, envelope[1])
-    elif not _is_open(context, kind, envelope):
+    elif not _is_open(context, kind, envelope, node, incarnation):
         if kind in {wire.CALL, wire.SYSTEM}:
             who = context.box.name or context.pid
             _answer(context, envelope[1], envelope[2], OtpError(f"{who!r} takes no such request from another node"))
@@ -264,14 +264,15 @@ def _as_raised(envelope: list[Any]) -> Any:
     return value
 
 
-def _is_open(context: Context, kind: int, envelope: list[Any]) -> bool:
+def _is_open(context: Context, kind: int, envelope: list[Any], node: str, incarnation: int) -> bool:
     if kind == wire.SYSTEM:
         return not wire.is_handover(envelope[3])
     if context.box.kind == boxes.KIND_SUPERVISOR:
         return kind == wire.CALL and type(envelope[3]).__name__ in OPEN_REQUESTS
     kinds = getattr(context.served_by, "_from_nodes", None)
     if kinds is not None:
-        return kind in kinds
+        may_say = getattr(context.served_by, "_may_say", None)
+        return kind in kinds and (may_say is None or may_say(envelope[1], node, incarnation))
     return not getattr(context.served_by, "__module__", "").startswith(CLOSED)
 
 

@@ -9,12 +9,12 @@ raised in the asker; a coroutine is awaited beside everything else.
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
-import re
 from typing import TYPE_CHECKING, Any
 
 from otp_runtime.cluster import protocol
-from otp_runtime.cluster.global_names import MOVED, GlobalNames
+from otp_runtime.cluster.global_names import CLAIMED, MOVED, GlobalNames
 from otp_runtime.core import messages as wire
 from otp_runtime.errors import CodecError, OtpError
 from otp_runtime.process import names
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from otp_runtime.cluster.gateway import Gateway
 
-KEY = re.compile(f"([0-9a-f]{{2}}){{1,{protocol.NAME_BYTES}}}")
+
+REQUEST_BYTES = 64 * 1024
+"""What another node may ask is no longer."""
 
 
 class Services:
@@ -66,11 +68,11 @@ class Services:
         """Answer another node; what is no call of a known service is counted and dropped."""
         gateway = self.gateway
         envelope: list[Any] = []
-        try:
-            envelope = protocol.DATA.decode(body)
-            is_call = wire.is_envelope(envelope) and envelope[0] == wire.CALL and type(envelope[1]) is int
-        except CodecError:
-            is_call = False
+        is_call = False
+        with contextlib.suppress(CodecError):
+            if len(body) <= REQUEST_BYTES:
+                envelope = protocol.DATA.decode(body)
+                is_call = wire.is_envelope(envelope) and envelope[0] == wire.CALL and type(envelope[1]) is int
         if not is_call:
             gateway.context.box.count_garbage()
             return
@@ -97,7 +99,7 @@ class Services:
             value = service(self.gateway, asker, *rest)
         except OtpError as error:
             answer(wire.RAISE, error)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             answer(wire.RAISE, OtpError(f"the service {what!r} was asked with other arguments than it takes: {error}"))
         else:
             if inspect.isawaitable(value):
@@ -138,36 +140,28 @@ def _names(gateway: Gateway) -> GlobalNames:
     return gateway.services.names
 
 
-def _register(gateway: Gateway, _asker: Any, name: Any, process_id: Any) -> Any:
-    return _names(gateway).register(*_claim(name, process_id))
-
-
-def _re_register(gateway: Gateway, _asker: Any, name: Any, process_id: Any) -> Any:
-    return _names(gateway).register(*_claim(name, process_id), how=MOVED)
-
-
-def _claim(name: Any, process_id: Any) -> tuple[str, int]:
-    """Check what another node may have asked for: the name becomes a subject, the process a number in a file."""
-    if not isinstance(name, str) or KEY.fullmatch(name) is None:
+def _register(gateway: Gateway, _asker: Any, name: Any, process_id: Any, *, how: str = CLAIMED) -> Any:
+    """Claim a global name, encoded, for a process of this node."""
+    if not isinstance(name, str) or not protocol.KEY.fullmatch(name):
         raise OtpError(
             f"no key of a global name: {name!r:.80}; it is 2 to {2 * protocol.NAME_BYTES} hexadecimal digits"
         )
-    if type(process_id) is not int or not 0 < process_id < 1 << 63:
-        raise OtpError(f"no process of this node: {process_id!r:.80}")
-    return name, process_id
+    if type(process_id) is not int or not 1 < process_id <= protocol.ID_MAX:
+        raise OtpError(f"no process of this node: {process_id!r:.80}; allowed is a number above 1")
+    return _names(gateway).register(name, process_id, how=how)
 
 
 REMOTE: dict[str, Callable[..., Any]] = {
     "ping": _ping,
     "whereis": _whereis,
     "register": _register,
-    "re_register": _re_register,
+    "re_register": functools.partial(_register, how=MOVED),
 }
 LOCAL: dict[str, Callable[..., Any]] = {
     "follow": _follow,
     "settle": _settle,
     "register": _register,
-    "re_register": _re_register,
+    "re_register": functools.partial(_register, how=MOVED),
     "unregister": lambda gateway, _caller, name: _names(gateway).unregister(name),
     "stand_by": lambda gateway, _caller, name, process_id: _names(gateway).stand_by(name, process_id),
     "whereis": lambda gateway, _caller, name: _names(gateway).whereis(name),

@@ -21,7 +21,8 @@ from nats.js.errors import APIError, BucketNotFoundError, KeyNotFoundError, KeyW
 from nats.js.errors import Error as JetStreamError
 
 from otp_runtime.cluster import protocol
-from otp_runtime.cluster.fast_client import FastClient
+from otp_runtime.cluster.fast_client import FastClient, NoTls
+from otp_runtime.cluster.settings import tls_context
 from otp_runtime.host.poller import now
 
 if TYPE_CHECKING:
@@ -99,12 +100,13 @@ class Session:
     async def connect(self, servers: list[str], user: str, password: str) -> None:
         """Connect and look at what is there. Raises `Refusal`, `Unreachable`."""
         options: dict[str, Any] = {}
+        self.nc.is_tls_required = self.settings.tls is not None or any(one.startswith("tls:") for one in servers)
         if user:
             options |= {"user": user, "password": password}
         if self.settings.credentials:
             options["user_credentials"] = self.settings.credentials
         if self.settings.tls is not None:
-            options["tls"] = _tls(*self.settings.tls)
+            options["tls"] = tls_context(*self.settings.tls)
         where = ", ".join(servers)
         try:
             await self.nc.connect(
@@ -123,6 +125,9 @@ class Session:
             )
         except (NatsError, OSError, TimeoutError) as error:
             raise self._no_connection(where, self._trouble or error) from error
+        except Exception as error:
+            # a credentials file that is none, words of a server that is none
+            raise Refusal(f"{where}: the connection could not be opened: {type(error).__name__}: {error}") from error
         finally:
             self._is_connecting = False
         self.nc.tap()
@@ -134,8 +139,15 @@ class Session:
 
     def _no_connection(self, where: str, error: Exception) -> Exception:
         text = str(error) or type(error).__name__
+        if isinstance(error, NoTls):
+            return Refusal(f"{where}: {text}")
         if isinstance(error, ssl.SSLError):
             return Refusal(f"{where}: TLS failed, one side does not trust the other's certificate: {text}")
+        if isinstance(error, ConnectionError) and self.nc.spoke_tls:
+            return Refusal(
+                f"{where} ended the connection when TLS was set up ({text}): does it want a certificate of this node? "
+                "tls={'ca': …, 'cert': …, 'key': …}"
+            )
         if "uthorization" in text or "uthentication" in text:
             return Refusal(f"{where} refused the credentials of this node: {text}")
         return Unreachable(f"no engine at {where}: {text}")
@@ -217,10 +229,10 @@ class Session:
             return
         except KeyWrongLastSequenceError:
             entry = await self.kv.get("cluster")
-        try:
-            version, cluster, self.base = msgpack.unpackb(entry.value or b"")
-        except ValueError as error:
-            raise Refusal(f"the table {BUCKET} of this account is no cluster's") from error
+        record = protocol.read_cluster(entry.value)
+        if record is None:
+            raise Refusal(f"the table {BUCKET} of this account is no cluster's: its record `cluster` cannot be read")
+        version, cluster, self.base = record
         if cluster != self.settings.cluster:
             why = f"this account is the cluster {cluster}'s, and this node was to join {self.settings.cluster}"
         elif version != protocol.VERSION:
@@ -258,9 +270,9 @@ class Session:
             with contextlib.suppress(KeyNotFoundError, KeyWrongLastSequenceError):
                 entry = await self.kv.get(self.key)
                 revision = entry.revision or 0
+                record = protocol.read_record(entry.value)
                 # without a value it is what the server leaves of a record whose time is over
-                incarnation = msgpack.unpackb(entry.value)[2] if entry.value else None
-                if incarnation is None or incarnation == self.incarnation:
+                if not entry.value or (record is not None and record[1] == self.incarnation):
                     # the latter is this node's own, from before its gateway was restarted
                     self.revision = self.epoch = await self.put(self.key, self._record(), revision, ttl=self.ttl)
                     return
@@ -325,10 +337,3 @@ class Session:
             self._trouble = error
         elif not self.lost.is_set() and "EOF" not in text:
             self.on_trouble(text)
-
-
-def _tls(ca: str, cert: str, key: str) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=ca or None)
-    if cert:
-        context.load_cert_chain(cert, key)
-    return context

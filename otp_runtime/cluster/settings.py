@@ -6,9 +6,10 @@ import importlib.util
 import math
 import os
 import re
+import ssl
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from otp_runtime.errors import NoNode
 from otp_runtime.process.function_names import names_of
@@ -51,12 +52,13 @@ def check(node: str, cluster: Any, lease: Any, tls: Any, credentials: Any, erpc:
         msg = f"lease is seconds, a number >= 1, not {lease!r}: a node that is not heard for so long is lost"
         raise ValueError(msg)
     name, servers, user, password = _read_cluster(cluster)
-    if isinstance(credentials, tuple | list) and len(credentials) == 2:
+    if isinstance(credentials, tuple | list) and len(credentials) == 2 and all(isinstance(w, str) for w in credentials):
         user, password = credentials
         credentials = None
     if credentials is not None and not isinstance(credentials, str | os.PathLike):
         msg = (
-            f"credentials is (user, password) or the path of a NATS credentials file, not {type(credentials).__name__}"
+            "credentials is (user, password), both texts, or the path of a NATS credentials file, "
+            f"not {type(credentials).__name__}"
         )
         raise TypeError(msg)
     if not servers and (tls is not None or credentials is not None or user):
@@ -75,7 +77,9 @@ def check(node: str, cluster: Any, lease: Any, tls: Any, credentials: Any, erpc:
         tls=_read_tls(tls),
         erpc=names_of(erpc),
     )
-    if importlib.util.find_spec("nats") is None:
+    found = importlib.util.find_spec("nats")
+    # a directory of that name somewhere on the path, without code, is not it
+    if found is None or found.origin is None:
         raise NoNode(node, f"a cluster needs the extra that brings its engine: {EXTRA}")
     return settings
 
@@ -88,18 +92,26 @@ def _read_cluster(cluster: Any) -> tuple[str, tuple[str, ...], str, str]:
         return _checked(cluster, cluster.partition(":")[2] or DEFAULT_CLUSTER), (), "", ""
     names, servers, user, password = set(), [], "", ""
     for one in cluster.split(","):
-        parts = urlsplit(one.strip())
-        if parts.scheme not in _SCHEMES or not parts.hostname:
+        parts = _split(one.strip())
+        if parts is None or parts.scheme not in _SCHEMES or not parts.hostname:
             msg = f"cluster is None, 'embedded', 'embedded:NAME' or 'nats://host:port[/NAME]', not {cluster!r}"
             raise ValueError(msg)
         names.add(_checked(cluster, parts.path.strip("/") or DEFAULT_CLUSTER))
-        user, password = unquote(parts.username or user), unquote(parts.password or password)
+        user, password = unquote(parts.username or "") or user, unquote(parts.password or "") or password
         where = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         servers.append(urlunsplit((parts.scheme, f"{where}:{parts.port or 4222}", "", "", "")))
     if len(names) > 1:
         msg = f"the addresses of a cluster name one cluster, not {sorted(names)}: {cluster!r}"
         raise ValueError(msg)
     return names.pop(), tuple(servers), user, password
+
+
+def _split(address: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(address)
+        return None if parts.port == 0 else parts
+    except ValueError:
+        return None  # a port, or an address in brackets, that is none
 
 
 def _checked(cluster: str, name: str) -> str:
@@ -119,7 +131,20 @@ def _read_tls(tls: Any) -> tuple[str, str, str] | None:
         msg = "tls: cert and key go together"
         raise ValueError(msg)
     ca, cert, key = (_readable(f"tls[{name!r}]", tls[name]) if name in tls else "" for name in TLS_FIELDS)
+    try:
+        tls_context(ca, cert, key)
+    except (OSError, ValueError) as error:
+        msg = f"tls: {tls!r} are not the files of certificates, or the key is not the certificate's: {error}"
+        raise ValueError(msg) from error
     return ca, cert, key
+
+
+def tls_context(ca: str, cert: str, key: str) -> ssl.SSLContext:
+    """Give what TLS is spoken with: whom to trust (`ca`; empty: as the machine does), and who this node is."""
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=ca or None)
+    if cert:
+        context.load_cert_chain(cert, key)
+    return context
 
 
 def _readable(what: str, path: Any) -> str:

@@ -51,8 +51,8 @@ class _Membership:
         self.thread: threading.Thread | None = None
         self.wake: tuple[int, int] = (-1, -1)
         self.log_fd = -1
-        self.engine: str | None = None
-        """The cluster whose embedded engine this node keeps alive."""
+        self.attendance: Any = None
+        """Keeps the embedded engine of the node's cluster alive; None without one."""
 
 
 _membership: _Membership | None = None
@@ -391,8 +391,8 @@ def leave() -> None:
                 ask_launcher(["leave", handle.program], None)
         _membership = None
         _end_membership(membership)
-        if membership.engine is not None:
-            _cluster().part(handle.directory.path.parent, handle.name, membership.engine)
+        if membership.attendance is not None:
+            membership.attendance.part()
         handle.gone = True
         current.enter(None)
         current.close_all()
@@ -429,6 +429,8 @@ def _forget_after_fork() -> None:
             _inherited = node
         return
     _inherited = membership.handle
+    if membership.attendance is not None:
+        membership.attendance.forget()
     for fd in (membership.log_fd, *membership.wake):
         if fd >= 0:
             with contextlib.suppress(OSError):
@@ -553,9 +555,9 @@ def _check_cluster(name: str | None, cluster: Any, lease: Any, tls: Any, credent
 def _join_cluster(handle: NodeHandle, settings: Any) -> None:
     assert _membership is not None
     assert _membership.guard is not None
-    _membership.engine = settings.cluster if settings.is_embedded else None
     try:
-        _cluster().join(handle, _membership.guard, settings)
+        _membership.attendance = _cluster().attend(handle, _membership.guard, settings)
+        _cluster().join(handle, settings)
     except BaseException:
         leave()
         raise

@@ -70,6 +70,15 @@ class Hub(Scope):
         super().init(hub_of(name))
         self._others_changed()
 
+    @classmethod
+    def _may_say(cls, message: Any, node: str, incarnation: int) -> bool:
+        """A broadcast is of a process of the node that sends it."""
+        match message:
+            case (str() as tag, Pid() as sender, str(), bytes()) if tag == BROADCAST:
+                return (sender.node, sender.incarnation) == (node, incarnation)
+            case _:
+                return super()._may_say(message, node, incarnation)
+
     def handle_info(self, message: Any, state: Any, /) -> Any:
         """What is broadcast elsewhere; all else is a scope's."""
         match message:

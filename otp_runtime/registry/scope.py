@@ -93,6 +93,15 @@ class Scope(GenServer[Any]):
     _survives: ClassVar[bool] = False
     """Whether one that is brought back keeps the members of this node that are still there."""
 
+    @classmethod
+    def _may_say(cls, message: Any, node: str, incarnation: int) -> bool:
+        """Say whether that life of another node may send this: as a scope, and none speaks for another node's."""
+        match message:
+            case (str() as tag, str(), Pid() as scope, *_rest) if tag == TAG:
+                return (scope.node, scope.incarnation) == (node, incarnation)
+            case _:
+                return False
+
     def init(self, scope: str, /) -> Any:
         """Make the table; in a cluster, greet the others."""
         context = current()

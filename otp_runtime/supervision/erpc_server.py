@@ -10,7 +10,7 @@ nothing that another node sent is looked at here but a name.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from otp_runtime.behaviours import gen
 from otp_runtime.behaviours.gen_server import GenServer
@@ -41,6 +41,9 @@ State: TypeAlias = "tuple[tuple[str, ...], dict[Ref, tuple[Client[Any] | None, s
 
 class ErpcServer(GenServer):
     """One for each node that allows anything. Its state: what is allowed, and who waits for which process."""
+
+    _from_nodes: ClassVar[frozenset[int]] = frozenset({wire.CALL, wire.CAST})
+    """What of other nodes it takes: no message, which could say that a process has ended. See `cluster.routing`."""
 
     def init(self, arg: Any, /) -> Any:
         """`arg`: the names that are allowed."""

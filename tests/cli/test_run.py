@@ -7,6 +7,9 @@ import signal
 import psutil
 import pytest
 
+from tests.cluster.certificates import make_certificate, needs_openssl
+from tests.cluster.nats_server import nats_server
+
 pytestmark = pytest.mark.slow  # each test starts programs
 
 
@@ -161,3 +164,46 @@ class TestGivingUp:
 
             assert 4 == running.finish()
             assert b"Traceback" not in running.process.stderr.read()
+
+
+SERVER = """\
+listen: "127.0.0.1:-1"
+ports_file_dir: "{path}"
+jetstream {{ store_dir: "{path}/store" }}
+tls {{ cert_file: "{path}/cert.pem", key_file: "{path}/key.pem", ca_file: "{path}/ca.pem", verify: true }}
+authorization {{ user: "me", password: "p:w" }}
+"""
+
+
+@needs_openssl
+class TestCluster:
+    def test_credentials_and_tls(self, terminal, tmp_path):
+        """From files: a cluster that asks for both is joined, and refused with others."""
+        make_certificate(tmp_path)
+        (tmp_path / "conf").write_text(SERVER.format(path=tmp_path))
+        (tmp_path / "right").write_text("me:p:w\n")
+        (tmp_path / "wrong").write_text("me:other\n")
+        tls = ",".join(f"{name}={tmp_path}/{name}.pem" for name in ("ca", "cert", "key"))
+        with nats_server(tmp_path) as url:
+            where = ("--name", "a", "--cluster", url, "--tls", tls, "--credentials")
+            with terminal.run("shop:lone", *where, str(tmp_path / "right")) as running:
+                running.send(signal.SIGTERM)
+                assert 0 == running.finish()
+            refused = terminal.otp("run", "shop:lone", *where, str(tmp_path / "wrong"))
+
+        assert (1, True) == (refused.returncode, "refused the credentials of this node" in refused.stderr)
+
+    @pytest.mark.parametrize(
+        ("words", "text"),
+        [
+            (("--tls", "ca"), "--tls is ca=FILE,cert=FILE,key=FILE, not 'ca'"),
+            (("--tls", "ca=x,to=y"), "tls is a dict of paths"),
+            (("--credentials", "nowhere"), "the credentials cannot be read"),
+            (("--credentials", "shop.py"), "is no NATS credentials file, and not one line user:password"),
+        ],
+    )
+    def test_bad_input(self, terminal, words, text):
+        """Says what is wrong."""
+        done = terminal.otp("run", "shop:lone", "--cluster", "nats://127.0.0.1:1", *words)
+
+        assert text in done.stderr

@@ -77,16 +77,52 @@ class TestLife:
             assert one.call(Node.ping, full("b")) == "pang"
 
     def test_keeper_killed(self, base):
-        """The server dies with it, and the nodes are alone; the next node's start brings another, and all meet."""
-        with peer("a") as first:
-            keeper = EngineDirectory(base, "otp").read()["keeper"][0]
-            server = EngineDirectory(base, "otp").read()["server"]
-            os.kill(keeper, signal.SIGKILL)
-            assert [] == leaks.outlive([kernel.OsProcess(server, kernel.start_time(server))], 5.0)
-            first.call(eval, "1 + 1")
-            with peer("b") as second:
-                assert eventually(lambda: second.call(Node.list) == [full("a")], 10.0)
-                assert eventually(lambda: first.call(Node.list) == [full("b")], 10.0)
+        """The server dies with it; the nodes bring one other keeper, and meet again without anybody's help."""
+        with peer("a") as first, peer("b") as second, peer("c") as third:
+            before = EngineDirectory(base, "otp").read()
+            server = kernel.OsProcess(before["server"], kernel.start_time(before["server"]))
+            os.kill(before["keeper"][0], signal.SIGKILL)
+            assert [] == leaks.outlive([server], 5.0)
+            for one in (first, second, third):
+                assert eventually(lambda one=one: len(one.call(Node.list)) == 2, 10.0)
+            keepers = [one for one in leaks.naming(str(base)) if b"keeper" in _command(one)]
+
+            assert [EngineDirectory(base, "otp").read()["keeper"]] == [[one.pid, one.start] for one in keepers]
+            third.close()
+            second.close()
+
+    @pytest.mark.parametrize("name", ["a b", 'a"b', "a\\nb", "a\nb", "$HOME", "{x}%s#", "\udcff"])
+    def test_base_directory_of_any_name(self, base, monkeypatch, name):
+        """The engine does not mind."""
+        odd = base / name
+        odd.mkdir(0o700)
+        monkeypatch.setenv("OTP_RUNTIME_DIR", str(odd))
+        with peer("a") as only:
+            assert only.call(Node.ping, full("a")) == "pong"
+        odd.rmdir()
+
+    @pytest.mark.parametrize("what", ["file", "link", "rubbish"])
+    def test_something_is_in_its_place(self, base, what):
+        """A file, a link, whose target stays, or what an engine left that died with its keeper."""
+        place, elsewhere = base / ".cluster-otp", base / "elsewhere"
+        elsewhere.mkdir()
+        (elsewhere / "kept").touch()
+        match what:
+            case "file":
+                place.touch()
+            case "link":
+                place.symlink_to(elsewhere)
+            case _:
+                (place / "members").mkdir(parents=True)
+                (place / "store").mkdir(mode=0o500)
+                for name in ("keeper", "engine", "members/a", "members/zz"):
+                    (place / name).write_text("rubbish")
+        with peer("a") as only:
+            assert only.call(Node.ping, full("a")) == "pong"
+
+        assert (elsewhere / "kept").exists()
+        (elsewhere / "kept").unlink()
+        elsewhere.rmdir()
 
     def test_server_killed(self, base):
         """Started again where it was."""

@@ -20,6 +20,7 @@ from otp_runtime import (
 )
 from otp_runtime.cluster.settings import Settings, check
 from otp_runtime.testing.nodes import private_directory, private_node
+from tests.cluster.certificates import make_certificate, needs_openssl
 
 
 class TestCheck:
@@ -42,11 +43,11 @@ class TestCheck:
 
         assert check("a@h", "nats://x", 5, None, file).credentials == str(file)
 
+    @needs_openssl
     def test_tls(self, tmp_path):
-        """Paths."""
-        for name in ("ca", "cert", "key"):
-            (tmp_path / name).touch()
-        tls = {name: str(tmp_path / name) for name in ("ca", "cert", "key")}
+        """Paths of what they should be."""
+        make_certificate(tmp_path)
+        tls = {name: str(tmp_path / f"{name}.pem") for name in ("ca", "cert", "key")}
 
         assert check("a@h", "tls://x", 5, tls, None).tls == tuple(tls.values())
 
@@ -56,6 +57,10 @@ class TestCheck:
             ({"cluster": 5}, TypeError, "cluster is None, 'embedded'"),
             ({"cluster": "redis://x"}, ValueError, "cluster is None, 'embedded'"),
             ({"cluster": "nats://"}, ValueError, "cluster is None, 'embedded'"),
+            ({"cluster": "nats://x:99999"}, ValueError, "cluster is None, 'embedded'"),
+            ({"cluster": "nats://[::1"}, ValueError, "cluster is None, 'embedded'"),
+            ({"cluster": "nats://x", "credentials": ("me", 5)}, TypeError, "both texts"),
+            ({"cluster": "nats://x", "tls": {"ca": __file__}}, ValueError, "not the files of certificates"),
             ({"cluster": "embedded:a.b"}, ValueError, "letters, digits"),
             ({"cluster": "nats://x/a,nats://y/b"}, ValueError, "name one cluster"),
             ({"lease": 0.5}, ValueError, "lease is seconds"),
