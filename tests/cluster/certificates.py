@@ -15,12 +15,12 @@ def make_authority(path, name="ca"):
              "-out", f"{name}.pem")  # fmt: skip
 
 
-def make_certificate(path, cert="cert.pem", key="key.pem"):
-    """Make a certificate for 127.0.0.1, for servers and clients, signed by `ca`, which is made if it is not there."""
+def make_certificate(path, cert="cert.pem", key="key.pem", addresses=("127.0.0.1",)):
+    """Make a certificate for some addresses, for servers and clients, signed by `ca`, which is made if not there."""
     if not (path / "ca.pem").exists():
         make_authority(path)
     _openssl(path, "req", *CURVE, "-subj", "/CN=node", "-keyout", key, "-out", "csr")
-    (path / "ext").write_text("subjectAltName=IP:127.0.0.1")
+    (path / "ext").write_text("subjectAltName=" + ",".join(f"IP:{one}" for one in addresses))
     _openssl(path, "x509", "-req", "-in", "csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
              "-extfile", "ext", "-out", cert)  # fmt: skip
 
