@@ -19,7 +19,6 @@ import fcntl
 import os
 import select
 import shutil
-import signal
 import sys
 import time
 from pathlib import Path
@@ -29,7 +28,7 @@ import msgpack
 
 from otp_runtime.core.names import file_name_of
 from otp_runtime.errors import NoNode
-from otp_runtime.host import kernel
+from otp_runtime.host import interpreter, kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,22 +147,8 @@ def _start(directory: EngineDirectory, node: str) -> None:
     (directory.path / "members").mkdir(mode=0o700)
     os.mkfifo(directory.path / "knock", 0o600)
     ready_r, ready_w = os.pipe()
-    package_parent = str(Path(__file__).resolve().parents[2])
-    environment = dict(os.environ)
-    environment["PYTHONPATH"] = os.pathsep.join([package_parent, *filter(None, [os.environ.get("PYTHONPATH")])])
     try:
-        starter = os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-m", KEEPER, str(directory.base), directory.cluster, binary],
-            environment,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, ready_w, 3),
-            ],
-            setsid=True,
-            setsigmask=(),
-            setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP),
-        )
+        starter = interpreter.spawn(KEEPER, [directory.base, directory.cluster, binary], ready_w)
     finally:
         os.close(ready_w)
     try:

@@ -10,13 +10,12 @@ import functools
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from otp_runtime.core import membership
 from otp_runtime.core.child_spec import ChildSpec
 from otp_runtime.core.watchdog import LOOK_SECONDS
-from otp_runtime.host import kernel
+from otp_runtime.host import interpreter, kernel
 from otp_runtime.host.box import Box
 from otp_runtime.process import boot as booting
 
@@ -53,8 +52,5 @@ def _become(lease: float, context: Context, boot: Boot) -> NoReturn:
     os.set_inheritable(boot.fileno(), True)
     # the closing of its own lane raises it, and what is ignored stays so until the interpreter listens again
     signal.signal(kernel.LANE_SIGNAL, signal.SIG_IGN)
-    environment = dict(os.environ)
-    package_parent = str(Path(__file__).resolve().parents[2])
-    environment["PYTHONPATH"] = os.pathsep.join([package_parent, *filter(None, [os.environ.get("PYTHONPATH")])])
     words = [context.directory.path, context.id, boot.fileno(), parent.pid, parent.start, context.parent]
-    os.execve(sys.executable, [sys.executable, "-m", MODULE, *map(str, words)], environment)
+    os.execve(sys.executable, interpreter.words_of(MODULE, words), interpreter.environment())

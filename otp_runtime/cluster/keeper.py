@@ -28,8 +28,8 @@ import msgpack
 
 from otp_runtime.cluster.engine import EngineDirectory
 from otp_runtime.host import kernel
+from otp_runtime.host.interpreter import READY_FD
 
-READY_FD = 3
 READY_SECONDS = 15.0
 STOP_SECONDS = 2.0
 AGAIN_SECONDS = (0.05, 2.0)

@@ -21,13 +21,13 @@ from typing import Any
 
 from otp_runtime.host import kernel
 from otp_runtime.host.directory import NodeDirectory
+from otp_runtime.host.interpreter import READY_FD
 
 PROGRAM_SECONDS = 1.4
 """What the launcher has, when the program was killed, to stop its roots and end."""
 
 ORPHAN_SECONDS = 0.9
 """What the roots have, when the launcher was killed."""
-READY_FD = 3
 
 
 def main(argv: list[str]) -> int:

@@ -21,7 +21,7 @@ from otp_runtime.core import messages as wire
 from otp_runtime.core.names import check_name, file_name_of, name_of
 from otp_runtime.errors import AlreadyStarted, CallError, NoNode
 from otp_runtime.host import directory as directories
-from otp_runtime.host import kernel, pipe, poller
+from otp_runtime.host import interpreter, kernel, pipe, poller
 from otp_runtime.host.directory import DirectoryUnusable, NodeDirectory
 from otp_runtime.process import current, data, reports
 from otp_runtime.process.context import Slot
@@ -189,25 +189,9 @@ def _prepare(directory: NodeDirectory, full: str, data_place: dict[str, str]) ->
 def _spawn_guard(handle: NodeHandle) -> int:
     ready_r, ready_w = os.pipe()
     me = kernel.own_process()
-    package_parent = str(Path(__file__).resolve().parents[2])
-    environment = dict(os.environ)
-    environment["PYTHONPATH"] = os.pathsep.join([package_parent, *filter(None, [os.environ.get("PYTHONPATH")])])
-    argv = [sys.executable, "-m", "otp_runtime.host.guard", str(handle.directory.path)]
-    argv += [str(me.pid), str(me.start), LAUNCHER_ENTRY, SUPERVISOR_ENTRY]
+    words = [handle.directory.path, me.pid, me.start, LAUNCHER_ENTRY, SUPERVISOR_ENTRY]
     try:
-        guard = os.posix_spawn(
-            sys.executable,
-            argv,
-            environment,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, ready_w, 3),
-            ],
-            # a session of its own: Ctrl-C reaches only the program, and no hang-up comes when that dies
-            setsid=True,
-            setsigmask=(),
-            setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP),
-        )
+        guard = interpreter.spawn("otp_runtime.host.guard", words, ready_w)
     finally:
         os.close(ready_w)
     try:

@@ -18,10 +18,9 @@ import os
 import signal
 import struct
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from otp_runtime.host import kernel
+from otp_runtime.host import interpreter, kernel
 from otp_runtime.process.child import Child
 from otp_runtime.process.context import reason_of_status
 from otp_runtime.terms.reason import Crash, crash_of, describe
@@ -196,15 +195,11 @@ class Nursery:
 
     def _spawn_process(self, number: int) -> int:
         me = kernel.own_process()
-        environment = dict(os.environ)
-        package_parent = str(Path(__file__).resolve().parents[2])
-        environment["PYTHONPATH"] = os.pathsep.join([package_parent, *filter(None, [os.environ.get("PYTHONPATH")])])
-        argv = [sys.executable, "-m", "otp_runtime.process.zygote", str(self._offspring.directory.path)]
-        argv += [str(number), str(me.pid), str(me.start)]
+        words = [self._offspring.directory.path, number, me.pid, me.start]
         return os.posix_spawn(
             sys.executable,
-            argv,
-            environment,
+            interpreter.words_of("otp_runtime.process.zygote", words),
+            interpreter.environment(),
             file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
             setsigmask=(),
             setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, kernel.PARENT_DEATH_SIGNAL),

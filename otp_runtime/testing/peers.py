@@ -15,12 +15,12 @@ import struct
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Self
 
 import dill
 
+from otp_runtime.host import interpreter
 from otp_runtime.process.node import Node
 from otp_runtime.process.shipping import is_importable
 
@@ -51,7 +51,7 @@ class Peer:
             [*within, sys.executable, "-m", "otp_runtime.testing.peer_program", str(requests), str(replies), name],
             pass_fds=(requests, replies),
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": _search_path()},
+            env=interpreter.environment(),
         )
         os.close(requests)
         os.close(replies)
@@ -110,11 +110,6 @@ class Peer:
         if how == "raise":
             raise value
         return value
-
-
-def _search_path() -> str:
-    package_parent = str(Path(__file__).resolve().parents[2])
-    return os.pathsep.join([package_parent, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 # -- what travels ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,47 @@
+"""A fresh interpreter of this Python, which finds this package wherever it came from."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+READY_FD = 3
+"""Where one that was spawned says how its start went."""
+
+
+def environment() -> dict[str, str]:
+    """Give the environment of this process, with the package on the path."""
+    package_parent = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join([package_parent, *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path}
+
+
+def words_of(module: str, arguments: Sequence[object]) -> list[str]:
+    """Give the command line that runs a module."""
+    return [sys.executable, "-m", module, *map(str, arguments)]
+
+
+def spawn(module: str, arguments: Sequence[object], ready_fd: int) -> int:
+    """Run a module in a new process, whose `READY_FD` is a copy of `ready_fd`; give its OS pid.
+
+    It has a session of its own, so that Ctrl-C reaches only the program, and no hang-up comes when that dies. It has
+    nothing to read, and signals as they are at the beginning.
+    """
+    return os.posix_spawn(
+        sys.executable,
+        words_of(module, arguments),
+        environment(),
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, ready_fd, READY_FD),
+        ],
+        setsid=True,
+        setsigmask=(),
+        setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP),
+    )
