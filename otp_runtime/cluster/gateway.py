@@ -372,6 +372,10 @@ class Gateway:
         """Send a frame of the gateway's own; to a node that is away it is nothing."""
         place, session = self.places.get(node), self.session
         if place is not None and session is not None:
+            if len(body) > session.max_payload:
+                # the engine would end the connection over it
+                self._garbage("long", f"an answer for {node} of {len(body)} bytes, more than the engine takes: dropped")
+                return
             head = protocol.head_of(op, self.node.name, self.node.incarnation, session.epoch, to, by)
             self.outgoing.publish(place, protocol.frame_of(head, body))
 

@@ -35,6 +35,9 @@ ID_MAX: Final = 2**63 - 1
 ITSELF: Final = 0
 """The id that means the other node's gateway: see `cluster.services`."""
 
+REASON_BYTES: Final = 256 * 1024
+"""A longer exit reason travels as its text, cut: it is told to every watcher, and no engine takes a longer message."""
+
 NAME_BYTES: Final = 200
 """A global name, encoded, is no longer."""
 
@@ -126,15 +129,17 @@ def _unpacked(value: bytes | None) -> Any:
 
 
 def encode_reason(reason: Any) -> bytes:
-    """Encode an exit reason for another node; one that may not leave this one travels as its text."""
+    """Encode an exit reason for another node; one that may not leave this one, or is too long, travels as its text."""
     with contextlib.suppress(CodecError):
-        return DATA.encode(reason, "reason")
+        data = DATA.encode(reason, "reason")
+        if len(data) <= REASON_BYTES:
+            return data
     return DATA.encode(_as_text(reason))
 
 
 def _as_text(reason: Any) -> Any:
     if type(reason) is tuple:
-        return tuple(part if isinstance(part, str) else repr(part)[:1000] for part in reason)
+        return tuple(part[:1000] if isinstance(part, str) else repr(part)[:1000] for part in reason[:10])
     return repr(reason)[:1000]
 
 

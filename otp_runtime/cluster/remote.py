@@ -87,8 +87,8 @@ class RemotePeer(Peer):
         if len(payload) > self.max_bytes > 0:
             what = _WHAT.get(payload[1], "term")
             detail = (
-                f"it takes {len(payload)} bytes, and a message between nodes at most {self.max_bytes}: "
-                "raise max_payload of the NATS servers, or send where it lies"
+                f"it takes {len(payload)} bytes, and a message between nodes at most {self.max_bytes}, as the engine "
+                "has it (8 MB embedded; nats-server: max_payload): send it in parts, or send where it lies"
             )
             raise CodecError(what, "bytes", detail=detail)
         size = protocol.bin_of(payload)

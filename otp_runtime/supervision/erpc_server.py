@@ -17,7 +17,7 @@ from otp_runtime.behaviours.gen_server import GenServer
 from otp_runtime.behaviours.returns import NoReply, Reply
 from otp_runtime.core import messages as wire
 from otp_runtime.core.child_spec import ChildSpec
-from otp_runtime.errors import NotAllowed, OtpError, ServerDown
+from otp_runtime.errors import CodecError, NotAllowed, OtpError, ServerDown
 from otp_runtime.process import function_names as names
 from otp_runtime.process import primitives as process
 from otp_runtime.process.current import current
@@ -127,4 +127,8 @@ def _start_child(function: Any, asked: Any, allowed: tuple[str, ...]) -> Any:
 
 def _answer(client: Client[Any], how: int, value: Any) -> None:
     context = current()
-    gen.send_reply(context, context.key_of(client.pid), client.serial, how, value)
+    try:
+        gen.send_reply(context, context.key_of(client.pid), client.serial, how, value)
+    except CodecError as error:
+        # it is longer than what may leave this node
+        gen.send_reply(context, context.key_of(client.pid), client.serial, wire.RAISE, error)

@@ -69,6 +69,11 @@ class TestCall:
 
         assert found == ((1, Item("a", 2)), {"x": {"y": (1,)}})
 
+    def test_long_value(self, there):
+        """Longer than a message between nodes may be: an error that says so."""
+        with pytest.raises(CodecError, match="a message between nodes at most"):
+            erpc.call(B, f"{MODULE}:double", "x" * 5_000_000)
+
     def test_a_process_of_its_own(self, there):
         """A new one for each."""
         pids = {erpc.call(B, f"{MODULE}:os_pid") for _ in range(2)}

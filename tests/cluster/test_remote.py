@@ -23,6 +23,7 @@ from otp_runtime import (
     Supervisor,
     process,
 )
+from otp_runtime.cluster import standing
 from otp_runtime.process.current import current
 from tests.cluster.servers import Colour, Hoard, Item, Trapping, eventually, full, rename, start
 
@@ -210,6 +211,16 @@ class TestMonitor:
         GenServer.cast(hoard, ("stop", ("shutdown", Item("x", 1))))
 
         assert process.receive(Down, 5.0) == Down(ref, hoard, ("shutdown", Item("x", 1)))
+
+    def test_long_reason(self, hoard, there):
+        """Longer than the engine takes: told as a cut text, and the connection holds."""
+        epoch = there.call(_epoch)
+        process.monitor(hoard)
+        there.call(_end_with, hoard, 9_000_000)
+        reason = process.receive(Down, 5.0).reason
+
+        assert (reason[0], len(reason[1])) == ("shutdown", 1000)
+        assert there.call(_epoch) == epoch
 
     def test_twice(self, hoard):
         """Monitors stack."""
@@ -401,6 +412,14 @@ def _eventually(ask, seconds=5.0):
     while not (found := ask()) and time.monotonic() < deadline:
         pass
     return found
+
+
+def _end_with(pid, length):
+    process.exit(pid, ("shutdown", "x" * length))
+
+
+def _epoch():
+    return standing.read(current().directory).epoch
 
 
 class TestTimers:
