@@ -17,12 +17,11 @@ import functools
 import gc
 from typing import TYPE_CHECKING, Any
 
-import msgpack
 from nats.js.errors import KeyWrongLastSequenceError
 
 from otp_runtime.cluster import engine, protocol, services, standing
+from otp_runtime.cluster.arrivals import Arrivals
 from otp_runtime.cluster.delivery import Delivery
-from otp_runtime.cluster.early import Early
 from otp_runtime.cluster.mailroom import Mailroom
 from otp_runtime.cluster.outgoing import Outgoing, Place
 from otp_runtime.cluster.roll_call import RollCall
@@ -43,6 +42,10 @@ LOOK_SECONDS = 0.2
 PROBE_SECONDS = 0.2
 """How often a node in which somebody here has an interest is asked for: nobody there means that it is lost."""
 
+EPOCHS_MAX = 1_000
+PLAIN = (bytes([0x92, wire.SEND]), wire.CAST_HEAD)
+"""How the envelopes begin that nobody answers."""
+
 
 class Gateway:
     """One gateway; `run` is its life."""
@@ -57,7 +60,9 @@ class Gateway:
         self.watches = watches.Watches()
         self.places: dict[str, Place] = {}
         self.roll = RollCall(settings.cluster, self.node.name, self.node.incarnation)
-        self.early = Early()
+        self.arrivals = Arrivals(self)
+        self.incarnations: dict[tuple[str, int], int] = {}
+        """Of the epochs that were met here, also of those that are over."""
         self.session: Session | None = None
         self.table: TableWatch | None = None
         self.followers: set[int] = set()
@@ -68,7 +73,7 @@ class Gateway:
         self.services = services.Services(self)
         self._known: set[int] = set()
         self.pillars = pillars
-        self.outgoing = Outgoing(self._warn)
+        self.outgoing = Outgoing(self.warn)
         self.mail = Mailroom(context, self.outgoing, self._handle)
         self._tasks: set[asyncio.Task[Any]] = set()
         context.on_out = self._on_out
@@ -95,7 +100,7 @@ class Gateway:
             except Refusal as error:
                 if is_first:
                     return self._refused(str(error))
-                self._warn(f"{self.node.name} was refused: {error}")
+                self.warn(f"{self.node.name} was refused: {error}")
             except Unreachable as error:
                 if is_first:
                     return self._refused(str(error))
@@ -135,17 +140,17 @@ class Gateway:
     async def _join(self) -> None:
         servers, user, password = self._where()
         session = Session(self.settings, self.node.name, self.node.incarnation)
-        session.on_trouble = self._warn
+        session.on_trouble = self.warn
         try:
             await session.connect(servers, user, password)
             await session.open_bucket()
             await session.claim()
-            self.early.clear()
+            self.arrivals.early.clear()
             cluster, me = self.settings.cluster, self.node.name
             own = protocol.node_subject(cluster, me, session.epoch)
-            await session.nc.subscribe_directly(own, self._on_frame)
+            await session.nc.subscribe_directly(own, self.arrivals.on_frame)
             await session.nc.subscribe_directly(f"{self.roll.head(session)}.*", self._on_bounce)
-            await session.nc.subscribe_directly(f"otp.{cluster}.refused", self._on_refused)
+            await session.nc.subscribe_directly(f"otp.{cluster}.refused", self.arrivals.on_refused)
             await session.nc.flush(2)
             await session.announce()
             self.services.names.joining(session)
@@ -153,7 +158,7 @@ class Gateway:
             await table.open()
             self.session = session
             self.outgoing.begin(session)
-            self._step(membership.Joined(session.epoch, session.joined_at))
+            self.step(membership.Joined(session.epoch, session.joined_at))
             self.write_standing()
             await table.take_stock(functools.partial(self.roll.without_ghosts, session, self.outgoing))
             await self.services.names.rejoined()
@@ -174,7 +179,7 @@ class Gateway:
     async def _fail(self, session: Session) -> None:
         if self.session is session:
             self.session = None
-            self._step(membership.Disconnected())
+            self.step(membership.Disconnected())
         await session.close()
 
     def _where(self) -> tuple[list[str], str, str]:
@@ -202,7 +207,7 @@ class Gateway:
         if not self.over.is_set():
             self.session = None
             self.outgoing.drop()
-            self._step(membership.Disconnected())
+            self.step(membership.Disconnected())
             self.write_standing()
             await session.close()
 
@@ -226,13 +231,13 @@ class Gateway:
             try:
                 sent_at = await session.renew()
             except KeyWrongLastSequenceError:
-                self._step(membership.Refused())
+                self.step(membership.Refused())
                 session.lost.set()
                 return
             except Exception:  # noqa: BLE001 - not heard: `_mind_lease` says when that is too long
                 await asyncio.sleep(AGAIN_SECONDS)
             else:
-                self._step(membership.Renewed(sent_at))
+                self.step(membership.Renewed(sent_at))
                 if self.services.names.held():
                     # whoever is the gateway when the lease runs out has to know that it does
                     self.write_standing()
@@ -241,7 +246,7 @@ class Gateway:
 
     def tick(self) -> None:
         """Give up if the lease is over: before anything is done that counts on it."""
-        self._step(membership.Tick())
+        self.step(membership.Tick())
 
     async def _mind_lease(self) -> None:
         """Give up when the lease is over, whatever else is being waited for."""
@@ -257,7 +262,7 @@ class Gateway:
         try:
             await table.run()
         except Exception as error:  # noqa: BLE001 - without it this node would be blind
-            self._warn(f"the watch on the cluster's table ended: {error!r}")
+            self.warn(f"the watch on the cluster's table ended: {error!r}")
             session.lost.set()
 
     def _keys(self) -> list[str]:
@@ -274,14 +279,16 @@ class Gateway:
         elif kind == "node" and name is not None:
             if entry.operation in {"DEL", "PURGE"}:
                 # deleted by the node itself, or its time is over; OTP's words
-                self._step(membership.Gone(name, "disconnect" if entry.operation == "DEL" else "net_tick_timeout"))
+                self.step(membership.Gone(name, "disconnect" if entry.operation == "DEL" else "net_tick_timeout"))
                 self.services.names.node_gone(name)
                 return
             record = protocol.read_record(entry.value)
             if record is None or record[0] != name:
-                self._garbage("record", f"a record of the node {name} in the cluster's table that it cannot read")
+                self.arrivals.garbage(
+                    "record", f"a record of the node {name} in the cluster's table that it cannot read"
+                )
             elif record[2] > 0:
-                self._step(membership.Seen(name, record[2], record[1]))
+                self.step(membership.Seen(name, record[2], record[1]))
 
     async def _probe(self, session: Session) -> None:
         """Ask for the nodes in which somebody has an interest; see `_on_bounce`."""
@@ -296,7 +303,8 @@ class Gateway:
 
     # -- decisions ----------------------------------------------------------------------------------------------
 
-    def _step(self, event: membership.Event) -> None:
+    def step(self, event: membership.Event) -> None:
+        """Let the membership decide about an event, and do what it says."""
         self.state, actions = membership.step(self.state, event, lease_clock())
         for action in actions:
             match action:
@@ -315,6 +323,9 @@ class Gateway:
     def _place(self, node: str, member: membership.Member) -> None:
         session = self.session
         assert session is not None
+        self.incarnations[node, member.epoch] = member.incarnation
+        if len(self.incarnations) > EPOCHS_MAX:
+            del self.incarnations[next(iter(self.incarnations))]
         self.places[node] = self.roll.place(session, node, member)
 
     def _up(self, node: str, member: membership.Member) -> None:
@@ -323,9 +334,7 @@ class Gateway:
         self.write_standing()
         for follower in sorted(self.followers):
             self.tell(follower, "nodeup", [node])
-        for fields in self.early.take(node, member.epoch):
-            if fields[3] == member.incarnation:
-                self._take(fields)
+        self.arrivals.up(node, member)
         self.services.node_up(node)
 
     def _lost(self, node: str, epoch: int, reason: Any) -> None:
@@ -362,11 +371,26 @@ class Gateway:
         place = self.places.get(node)
         if place is None or place.epoch != epoch:
             self.tell(sender, "lost", [node, epoch])
+            if place is not None:
+                self._forward(node, place, epoch, frame)
             return
         if watched is not None:
             self.watches.watch(sender, node, epoch, watched)
             self.know(sender)
         self.outgoing.publish(place, frame)
+
+    def _forward(self, node: str, place: Place, epoch: int, frame: bytes) -> None:
+        """Send a message of a process that has not heard yet that an epoch is over, in the one that is now.
+
+        It was sent while the nodes were connected, so it must not be lost: a program that does something else may be
+        long in reading. A call is: its caller hears that the node was, whatever became of it. To another incarnation
+        nothing goes, ids mean others there.
+        """
+        if self.incarnations.get((node, epoch)) != place.incarnation:
+            return
+        fields = protocol.parse(frame)
+        if fields is not None and fields[1] == protocol.MESSAGE and fields[7][:2] in PLAIN:
+            self.send(node, protocol.MESSAGE, fields[5], None, fields[7])
 
     def send(self, node: str, op: int, to: Any, by: Any, body: bytes = b"") -> None:
         """Send a frame of the gateway's own; to a node that is away it is nothing."""
@@ -374,7 +398,9 @@ class Gateway:
         if place is not None and session is not None:
             if len(body) > session.max_payload:
                 # the engine would end the connection over it
-                self._garbage("long", f"an answer for {node} of {len(body)} bytes, more than the engine takes: dropped")
+                self.arrivals.garbage(
+                    "long", f"an answer for {node} of {len(body)} bytes, more than the engine takes: dropped"
+                )
                 return
             head = protocol.head_of(op, self.node.name, self.node.incarnation, session.epoch, to, by)
             self.outgoing.publish(place, protocol.frame_of(head, body))
@@ -382,46 +408,7 @@ class Gateway:
     def _on_bounce(self, subject: bytes, _data: bytes, is_nobody: bool) -> None:
         """The server says that nobody listens for that epoch of a node."""
         if is_nobody and (event := self.roll.silent(subject)) is not None:
-            self._step(event)
-
-    def _on_refused(self, _subject: bytes, data: bytes, _is_nobody: bool) -> None:
-        with contextlib.suppress(Exception):
-            _version, node, why = msgpack.unpackb(data)
-            self._warn(f"{node} tried to join and was refused: {why}")
-
-    # -- from other nodes ---------------------------------------------------------------------------------------
-
-    def _on_frame(self, _subject: bytes, data: bytes, _is_nobody: bool) -> None:
-        fields = protocol.parse(data)
-        if fields is None:
-            self._garbage("frame", "a message that is no frame of its protocol")
-            return
-        node, epoch = fields[2], fields[4]
-        member = self.state.members.get(node)
-        if member is None or member.epoch < epoch:
-            if epoch > self.state.floor.get(node, 0) and node != self.node.name:
-                self.early.keep(fields, len(data))
-        elif member.epoch == epoch and member.is_reachable:
-            if fields[3] != member.incarnation:
-                self._garbage("incarnation", f"a frame that says it is {node}'s, and is of another incarnation")
-            elif fields[1] == protocol.BROKEN:
-                self._step(membership.Broken(node, epoch))
-            else:
-                self._take(fields)
-        self.mail.mind_the_dying()
-
-    def _take(self, fields: list[Any]) -> None:
-        try:
-            self.delivery.take(fields)
-        except Exception as error:  # noqa: BLE001 - the connection, and all that others sent, must not be lost with it
-            self._garbage(
-                "failed", f"a frame of {fields[2]} that it could not deliver: {type(error).__name__}: {error}"
-            )
-
-    def _garbage(self, kind: str, what: str) -> None:
-        """Count what was dropped; each kind is said once."""
-        self.context.box.count_garbage()
-        self.node.warn_once(f"cluster-garbage-{kind}", f"{self.node.name} got {what}")
+            self.step(event)
 
     # -- to and from processes of this node ---------------------------------------------------------------------
 
@@ -520,5 +507,6 @@ class Gateway:
         """Do something that waits, beside everything else."""
         self._spawn(work)
 
-    def _warn(self, text: str) -> None:
+    def warn(self, text: str) -> None:
+        """Say something in the log of the node."""
         self.node.warn(f"cluster {self.settings.cluster}: {text}")

@@ -147,6 +147,23 @@ class TestGatewayKilled:
         assert GenServer.call(pid, "on") == "on"
         process.exit(pid, "kill")
 
+    def test_a_sender_that_does_not_read(self, here, there):
+        """What it casts and sends after the gateway came back arrives, though it has not heard that one was away."""
+        pid = there.call(start)
+        GenServer.cast(pid, "before")
+        assert GenServer.call(pid, "take") == ["before"]
+        epoch = _epoch_of(full("b"))
+        there.call(kill_gateway)
+        assert eventually(lambda: (_epoch_of(full("b")) or 0) > epoch)
+        for request in ("one", "two", "three"):
+            GenServer.cast(pid, request)
+        process.send(pid, "four")
+        arrived = []
+
+        assert eventually(lambda: arrived.extend(there.call(GenServer.call, pid, "take")) or len(arrived) >= 4)
+        assert arrived == ["one", "two", "three", "four"]
+        process.exit(pid, "kill")
+
     def test_its_own_node(self, there, watching):
         """Loses all others, at once and once, and sees them again."""
         pid = there.call(start)
@@ -344,3 +361,8 @@ class TestUpgrade:
         expected = [NodeDown(full("b"), "noconnection"), NodeUp(full("b"))]
         assert eventually(lambda: GenServer.call(watcher, "seen") == expected)
         process.exit(watcher, "kill")
+
+
+def _epoch_of(node):
+    """As the gateway wrote it down: the program itself reads none of its mail for that."""
+    return standing.read(current().directory).nodes.get(node, (None,))[0]
