@@ -224,10 +224,11 @@ class Keeper:
         deadline: float | None = time.monotonic() + LONELY_SECONDS
         while not self.over:
             left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-            ready = self.poll.poll(left)
-            if self.server_pidfd in {fd for fd, _events in ready}:
+            ready = {fd for fd, _events in self.poll.poll(left)}
+            if self.server_pidfd in ready:
                 self._restart_server()
-            if deadline is not None and (self.directory.members() or not ready):
+            # who takes part is written down before it knocks: when nobody is there then, it came and went
+            if deadline is not None and (self.knock in ready or time.monotonic() >= deadline):
                 deadline = None
             if deadline is None and not self.over:
                 self.look()

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from otp_runtime import Node, NodeUp, process
+from otp_runtime.cluster import engine
 from otp_runtime.cluster.engine import EngineDirectory
 from otp_runtime.host import kernel
 from otp_runtime.testing import Peer, leaks
@@ -58,6 +59,17 @@ class TestLife:
         from otp_runtime.process import node
 
         node._sweep(base)  # its guard was killed as well
+
+    def test_first_node_is_gone_before_it_was_seen(self, base):
+        """The engine ends, and does not wait for it with all its might."""
+        directory = EngineDirectory(base, "otp")
+        with directory.lock():
+            engine._start(directory, "a@nowhere")
+            keeper = kernel.OsProcess(*directory.read()["keeper"])
+            directory.knock()
+
+        assert [] == leaks.outlive([keeper], 5.0)
+        assert not directory.path.exists()
 
     def test_first_nodes_race(self, base):
         """One engine, and all are in it."""
