@@ -76,6 +76,11 @@ def emit(event: str, /, **measurements: object) -> None:
                 )
 
 
+def is_heard() -> bool:
+    """Say whether anybody is attached: what only an event is to tell need not be found out else."""
+    return bool(_attachments)
+
+
 def attach(prefix: str, handler: Handler) -> Callable[[], None]:
     """Call `handler(event, measurements)` for every event under `prefix`, from now on.
 

@@ -133,6 +133,8 @@ class GenServer(Generic[S]):
     backoff: ClassVar[Backoff | None] = None
     """How long a supervisor waits before each restart; None: it does not wait."""
     options: ClassVar[Options] = {}
+    _has_defaults: ClassVar[bool] = True
+    """Of this class itself: the callbacks that are defined in it are the library's, and no coroutine functions."""
     _has_typed_methods: ClassVar[bool] = False
 
     restore: ClassVar[keep.Restore | None] = None
@@ -453,10 +455,15 @@ def _settings(cls: Any, options: dict[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     if issubclass(cls, GenServer):
         # of a state machine these may be states, and only the options are asked
-        attributes = {name: getattr(cls, name) for name in CLASS_OPTIONS}
-        settings |= {name: value for name, value in attributes.items() if value != CLASS_OPTIONS[name]}
+        for name, default in CLASS_OPTIONS.items():
+            value = getattr(cls, name)
+            if value != default:
+                settings[name] = value
     settings |= cls.options
     settings |= options
+    if not settings:
+        # most servers: every new process comes here, and each function it calls is a page of memory of its own
+        return settings
     check_options(settings)
     if getattr(cls, "_keeps_nothing", False) and (settings.get("record") or keep.keep_of(settings) is not None):
         field = next(field for field in ("record", "restore", "durable") if field in settings)
@@ -490,12 +497,17 @@ def check_options(options: dict[str, Any]) -> None:
 
 def check_any_name(name: Any) -> None:
     """Refuse what cannot be a name of any kind."""
+    if name is None:
+        return
+    if isinstance(name, str):
+        check_name(name)
+        return
     if isinstance(name, Via) and not hasattr(name.registry, "register_name"):
         msg = f"{name!r}: a process takes its name in Registry, or in a class with register_name(key, pid)"
         raise TypeError(msg)
     if isinstance(name, Via) and (check_key := getattr(name.registry, "check_key", None)) is not None:
         check_key(name.key)
-    if name is not None and not isinstance(name, Via | Global):
+    if not isinstance(name, Via | Global):
         check_name(name)
 
 

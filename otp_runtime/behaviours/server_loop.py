@@ -20,6 +20,7 @@ from otp_runtime import telemetry
 from otp_runtime.behaviours import handing_over, system_messages
 from otp_runtime.behaviours.gen import send_reply
 from otp_runtime.behaviours.returns import MISSING, Ignore, NoReply, Ok, RaiseInCaller, Reply, Stop
+from otp_runtime.core import keep
 from otp_runtime.core import messages as wire
 from otp_runtime.core.keep import keep_of
 from otp_runtime.core.limits import bounds_of
@@ -56,6 +57,8 @@ _ALLOWED = {
     "handle_info": "NoReply(state) or Stop(reason, state)",
     "handle_continue": "NoReply(state) or Stop(reason, state)",
 }
+
+KEEP_OPTIONS = frozenset(keep.OPTIONS)
 
 LOOK_SECONDS = 0.001
 """How long a server with messages to handle may leave its control lane, or deaths and timers, unlooked at."""
@@ -167,7 +170,8 @@ class ServerLoop:
                 self.state = result
         self.box.set_flag(boxes.READY)
         boot.say("ok")
-        telemetry.emit("server.start", server=self.box.name or self.box.label)
+        if telemetry.is_heard():
+            telemetry.emit("server.start", server=self.box.name or self.box.label)
         return True
 
     # -- the loop, synchronous ------------------------------------------------------------------------------
@@ -570,7 +574,7 @@ def _run_server(context: Context, boot: Boot, cls: type, arg: Any, name: Any, op
     context.box.label = label_of(cls)
     overflow = options.get("overflow", "block")
     context.box.set_flag(boxes.OVERFLOW, boxes.OVERFLOW_POLICIES.index(overflow))
-    if (bounds := bounds_of(options)) is not None:
+    if options.get("limits") is not None and (bounds := bounds_of(options)) is not None:
         context.box.limits = bounds
     # a state machine, an event manager: an object of the library's between the loop and the user's class
     server = getattr(cls, "_hosted_server", cls)()
@@ -600,7 +604,7 @@ def _loop_class(boot: Boot, server: Any, options: dict[str, Any], *, is_lasting:
         from otp_runtime.behaviours import recording_loop
 
         loop = recording_loop.recording(options, is_async=is_async)
-    elif keep_of(options) is not None:
+    elif not KEEP_OPTIONS.isdisjoint(options) and keep_of(options) is not None:
         boot.have_ahead(f"otp_runtime.behaviours.{kind}keeping_loop")
         from otp_runtime.behaviours import keeping_loop
 
@@ -624,7 +628,16 @@ def _loop_class(boot: Boot, server: Any, options: dict[str, Any], *, is_lasting:
 
 
 def _is_async(server: Any) -> bool:
-    return any(_is_coroutine_function(getattr(server, callback, None)) for callback in CALLBACKS)
+    """Say whether a callback is a coroutine function.
+
+    Only those that the user wrote are looked at: a look at a function is two pages of memory that a fork copies.
+    """
+    own = [name for name in CALLBACKS if name in getattr(server, "__dict__", ())]
+    for cls in type(server).__mro__:
+        if cls.__dict__.get("_has_defaults"):
+            break
+        own += [name for name in CALLBACKS if name in cls.__dict__]
+    return any(_is_coroutine_function(getattr(server, name)) for name in own)
 
 
 def _is_coroutine_function(callback: Any) -> bool:

@@ -28,13 +28,10 @@ import mmap
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 FATE_BYTES = 8
 FATES_STEP = 512
+_READ_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 SUBDIRECTORIES = ("names", "p", "seg", "defs", "deaths", "tables", "apps", "tails", "state", "err", "letters")
 HANDOVER_PARTS = ("said", "told", "order", "estate", "parting")
 """Of a handover: FIFOs for what the new process says and is told, and for what the old one is told; files for what
@@ -118,6 +115,27 @@ def make_mapped(path: str, size: int) -> mmap.mmap:
         raise
     finally:
         os.close(fd)
+
+
+class _Lock:
+    """Exclusive use of a directory, as long as it lasts. No generator: each start and each name comes through here."""
+
+    __slots__ = ("_fd", "_path")
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd = -1
+
+    def __enter__(self) -> None:
+        self._fd = os.open(self._path, _READ_DIRECTORY)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def __exit__(self, *_error: object) -> None:
+        os.close(self._fd)
 
 
 class NodeDirectory:
@@ -226,6 +244,11 @@ class NodeDirectory:
         """Give the path of a name's link."""
         return f"{self._root}/names/{file_name}"
 
+    @property
+    def segments(self) -> str:
+        """Give the directory of large terms under way."""
+        return f"{self._root}/seg"
+
     def segment(self, receiver: int, sender: int, number: int) -> str:
         """Give the path of a large term under way."""
         return f"{self._root}/seg/{receiver}.{sender}.{number}"
@@ -289,15 +312,9 @@ class NodeDirectory:
         """Give the ids of the processes that were forked ahead and are not used yet."""
         return [int(name[:-6]) for name in os.listdir(f"{self._root}/p") if name.endswith(".spare")]
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> _Lock:
         """Hold the node's one lock. Never fork while holding it: the kernel frees it only with its last holder."""
-        fd = os.open(f"{self._root}/names", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
+        return _Lock(f"{self._root}/names")
 
     def next_id(self) -> int:
         """Give a process id that this node has never given before."""

@@ -51,6 +51,9 @@ LONE = frozenset((wire.CALL_HEAD, wire.CAST_HEAD))
 LETTERS = LONE | {wire.SEND_HEAD}
 """How the messages begin that go into the inbox and nowhere else. What begins so is an envelope of its kind."""
 
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
+
 MAILBOX_BYTES = 64 * 1024 * 1024
 """What a process may have read from its mailbox and not handled, before senders find it full."""
 
@@ -139,14 +142,14 @@ class Context(Sending):
         self._late_links: dict[int, None] = {}
         self.queued = 0
         self._told = 0
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-        self.fd = os.open(self.directory.mailbox(process_id), flags)
+        mailbox, lane = self.directory.mailbox(process_id), self.directory.lane(process_id)
+        self.fd = os.open(mailbox, _READ)
         # a write end of one's own, else the poller sees a hang-up whenever no sender has the mailbox open
-        self._own_end = os.open(self.directory.mailbox(process_id), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        self.lane_fd = os.open(self.directory.lane(process_id), flags)
-        self._own_lane_end = os.open(self.directory.lane(process_id), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        self.unframer = pipe.Unframer(f"{self.directory.path}/seg", process_id)
-        self._lane_unframer = pipe.Unframer(f"{self.directory.path}/seg")
+        self._own_end = os.open(mailbox, _WRITE)
+        self.lane_fd = os.open(lane, _READ)
+        self._own_lane_end = os.open(lane, _WRITE)
+        self.unframer = pipe.Unframer(self.directory.segments, process_id)
+        self._lane_unframer = pipe.Unframer(self.directory.segments)
         self.poller.watch(self.fd, poller.READABLE, self._on_mailbox)
         self.poller.watch(self.lane_fd, poller.READABLE, self._on_lane)
 
