@@ -40,6 +40,9 @@ ANSWER_SIGNAL = signal.SIGRTMIN + 8
 OLDEST_KERNEL = (5, 4)
 SPARE_DESCRIPTORS = 16
 
+_READ = os.O_RDONLY | os.O_CLOEXEC
+_WRITE = os.O_WRONLY | os.O_CLOEXEC
+
 
 class UnsupportedSystem(OSError):
     """This machine lacks what the runtime stands on; the text says what."""
@@ -132,7 +135,7 @@ def is_stopped(pid: int) -> bool:
 def stat_fields(pid: int) -> list[str] | None:
     """Give the fields of `/proc/PID/stat` from the third on, the state; None when there is no such process."""
     try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(f"/proc/{pid}/stat", _READ)
     except OSError:
         return None
     try:
@@ -193,7 +196,7 @@ def children_of(pid: int) -> list[int]:
 
 def read_whole(path: str) -> bytes:
     """Read a file of the kernel's: all of it, and nothing is built around it, as a death waits for this."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(path, _READ)
     try:
         text = chunk = os.read(fd, 65536)
         while chunk:
@@ -294,17 +297,31 @@ def set_title(title: str) -> None:
     _write("/proc/self/comm", title.encode(errors="replace")[:15])
 
 
+def title_of(pid: int) -> str:
+    """Give the short name of a process; "" when it is gone."""
+    try:
+        return read_whole(f"/proc/{pid}/comm").decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
 def raise_own_oom_score(by: int) -> None:
     """Make the kernel's OOM killer take this process earlier than its parent; best effort."""
-    with contextlib.suppress(OSError, ValueError):
+    try:
         score = min(int(read_whole("/proc/self/oom_score_adj")) + by, 1000)
-        _write("/proc/self/oom_score_adj", str(score).encode())
+    except (OSError, ValueError):
+        return
+    _write("/proc/self/oom_score_adj", str(score).encode())
 
 
 def _write(path: str, data: bytes) -> None:
-    with contextlib.suppress(OSError):
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, data)
-        finally:
+    """Write a file of the kernel's; best effort. Every new process comes here, so it is built of little."""
+    fd = -1
+    try:
+        fd = os.open(path, _WRITE)
+        os.write(fd, data)
+    except OSError:
+        """It stays as it is."""
+    finally:
+        if fd >= 0:
             os.close(fd)

@@ -11,9 +11,14 @@ import contextlib
 import ctypes
 import mmap
 import os
-from typing import Final
+import sys
+from types import CodeType, FunctionType
+from typing import TYPE_CHECKING, Any, Final
 
 from otp_runtime.host import kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _MADV_POPULATE_WRITE = 23
 """Linux 5.14; before that pages are copied one by one, when they are written."""
@@ -25,8 +30,21 @@ _LOOKED_AT = _PRESENT | _OF_A_FILE | _MAPPED_HERE_ONLY
 _PRIVATE = _PRESENT | _MAPPED_HERE_ONLY
 _ENTRY_BYTES = 8
 
+_BLOCK_BYTES: Final = 16
+_BLOCK_BYTES_MAX: Final = 512
+_BYTES_HEAD: Final = 33
+_POOL_BYTES: Final = 16384
+_POOL_HEAD_BYTES: Final = 48
+_HOLES_MAX: Final = 20_000
+"""How Python's allocator divides memory for small objects, and what a bytes object has beside its bytes.
+
+Where these are otherwise, less is filled, or more to no purpose, but never more than so many blocks of a size."""
+
 LESSONS: Final = 4
 """How often is learnt: what a process writes for a start and for a death is the same each time."""
+
+_kept: list[object] = []
+"""What must stay where it is for ever."""
 
 Run = tuple[int, int]
 """Address and length in bytes of pages that lie side by side."""
@@ -54,6 +72,20 @@ class HotPages:
     def copy(self) -> None:
         """Have what was learnt as its own."""
         copy(self._runs)
+
+
+def fill_holes() -> None:
+    """Fill what is free between the small objects of this process, for good.
+
+    Python's allocator first gives out the free blocks of half-filled pools, which lie all over the memory. With these
+    filled, what a fork of this process makes lies together in fresh pools, and it copies that many pages less.
+    """
+    for size in range(_BLOCK_BYTES * 3, _BLOCK_BYTES_MAX + 1, _BLOCK_BYTES):
+        for _ in range(_HOLES_MAX):
+            _kept.append(b"\0" * (size - _BYTES_HEAD))
+            if id(_kept[-1]) % _POOL_BYTES == _POOL_HEAD_BYTES:
+                # the first block of a pool: there were no half-filled ones any more
+                break
 
 
 def private() -> list[Run]:
@@ -102,3 +134,30 @@ def _add_runs(runs: list[Run], start: int, entries: memoryview[int]) -> None:
             begun = -1
     if begun >= 0:
         runs.append((start + begun * mmap.PAGESIZE, (len(entries) - begun) * mmap.PAGESIZE))
+
+
+def pack(names: Iterable[str]) -> None:
+    """Lay the code of functions side by side, in memory of its own; `names` are as "module:Class.function".
+
+    A function is given a copy of its code. The old code is kept, as its memory would be given out again, page by page.
+    """
+    for name in names:
+        function = _function_of(name)
+        if function is not None:
+            _kept.append(function.__code__)
+            function.__code__ = _copy_of(function.__code__)
+
+
+def _function_of(name: str) -> FunctionType | None:
+    module, _, path = name.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in path.split("."):
+        found = getattr(found, "__dict__", {}).get(part)
+    found = getattr(found, "fget", None) or getattr(found, "__func__", found)
+    return found if isinstance(found, FunctionType) else None
+
+
+def _copy_of(code: CodeType) -> CodeType:
+    """Copy code, and that of the functions that are made in it."""
+    inner = tuple(_copy_of(part) if isinstance(part, CodeType) else part for part in code.co_consts)
+    return code.replace(co_consts=inner)

@@ -54,6 +54,20 @@ SHOWN_MAX = 20_000
 OOM_SCORE = 500
 """How much sooner than a supervisor a server is taken by the kernel's OOM killer (of 1000)."""
 
+_NEW_FILE = os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC
+_NOT_INHERITED = tuple(
+    int(number)
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGCHLD,
+        signal.SIGHUP,
+        kernel.LANE_SIGNAL,
+        kernel.PARENT_DEATH_SIGNAL,
+    )
+)
+"""Signals whose handlers are the OS parent's. As plain numbers: of an enum, each would be a page that a fork copies."""
+
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STANDARD_LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 
@@ -167,9 +181,11 @@ class Boot:
         """Say something on the way."""
         data = self._node.codec.encode(word)
         view = memoryview(LENGTH.pack(len(data)) + data)
-        with contextlib.suppress(BrokenPipeError):
+        try:
             while view:
                 view = view[os.write(self._fd, view) :]
+        except BrokenPipeError:
+            """Nobody listens any more."""
 
 
 def take_name(context: Context, boot: Boot, name: Any) -> tuple[Any] | None:
@@ -256,12 +272,17 @@ def take_over(node: NodeHandle, job: Job, box: Box, reaper: kernel.OsProcess, ke
 def part_from_parent(box: Box, reaper: kernel.OsProcess, keep: set[int]) -> None:
     """Make a fork a process of its own: only the descriptors of `keep` are left, and it dies with its parent."""
     kernel.close_all_but(keep)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, kernel.LANE_SIGNAL):
-        set_handler(number, SIG_DFL)
+    forget_handlers()
     box.inhabit(kernel.own_process())
     kernel.become_subreaper()
     if not kernel.die_with_parent(reaper):
         os._exit(1)
+
+
+def forget_handlers() -> None:
+    """Do for signals what is usual, and not what the OS parent does."""
+    for number in _NOT_INHERITED:
+        set_handler(number, SIG_DFL)
 
 
 def dress(node: NodeHandle, job: Job, process_id: int) -> None:
@@ -269,22 +290,24 @@ def dress(node: NodeHandle, job: Job, process_id: int) -> None:
     kernel.set_title(f"otp:{job.name or job.label}")
     sys.path[:] = job.path or sys.path
     # a supervisor logs nothing itself, but its children log what the program wants to see
-    logging.getLogger().setLevel(job.log_level)
+    if logging.root.level != job.log_level:
+        logging.root.setLevel(job.log_level)
     if job.mode != "supervisor":
         report_as(node, job, process_id)
 
 
 def report_as(node: NodeHandle, job: Job, process_id: int) -> None:
     """Let what is logged here go where it is looked for."""
-    root = logging.getLogger()
-    root.handlers[:] = [reports.forwarder(node.directory, job.name or job.label, f"<{process_id}@{node.name}>")]
+    logging.root.handlers[:] = [reports.forwarder(node.directory, job.name or job.label, f"<{process_id}@{node.name}>")]
 
 
 def write_native_stacks(node: NodeHandle, process_id: int) -> None:
     """Have the stack of a native crash written to where it is looked for."""
-    with contextlib.suppress(OSError):
-        fault = os.open(node.directory.native_stack(process_id), os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        fault = os.open(node.directory.native_stack(process_id), _NEW_FILE, 0o600)
         faulthandler.enable(fault, all_threads=True)
+    except OSError:
+        pass
     stderr.keep(node.directory, process_id)
 
 
@@ -310,7 +333,7 @@ def listen_to_signals(context: Context, reaper: kernel.OsProcess) -> None:
 
     set_handler(kernel.LANE_SIGNAL, on_lane)
     set_handler(kernel.PARENT_DEATH_SIGNAL, on_parent_death)
-    fcntl.fcntl(context.lane_fd, kernel.F_SETSIG, int(kernel.LANE_SIGNAL))
+    fcntl.fcntl(context.lane_fd, kernel.F_SETSIG, kernel.LANE_SIGNAL)
     owner = struct.pack("ii", kernel.F_OWNER_TID, threading.get_native_id())
     fcntl.fcntl(context.lane_fd, kernel.F_SETOWN_EX, owner)
     flags = fcntl.fcntl(context.lane_fd, fcntl.F_GETFL)

@@ -29,6 +29,7 @@ from otp_runtime.process.child import Child
 from otp_runtime.process.context import reason_of_status
 from otp_runtime.process.handle import LAUNCHER_ID
 from otp_runtime.process.spares import sweep
+from otp_runtime.process.template import TITLE as TEMPLATE_TITLE
 from otp_runtime.process.watchman import gather
 from otp_runtime.terms.reason import Signalled, is_abnormal
 
@@ -139,7 +140,8 @@ class Burials:
         orphan.words["gone"] = gone
         self._offspring.adopt(orphan)
         if box is None:
-            if (command := command_of(process.pid)) is not None:
+            is_helper = kernel.title_of(process.pid) == TEMPLATE_TITLE
+            if not is_helper and (command := command_of(process.pid)) is not None:
                 left = orphan.root.words.setdefault("subprocesses", [])
                 left.append({"os_pid": process.pid, "command": command})
             kernel.send_signal(orphan.pidfd, signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import threading
@@ -21,6 +22,7 @@ from otp_runtime.process.handle import LAUNCHER_ID
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from otp_runtime.host.siblings import SiblingMaker
     from otp_runtime.process.handle import NodeHandle
 
 
@@ -31,7 +33,8 @@ class _Local(threading.local):
 
 here = _local = _Local()
 _abandoned: list[Any] = []
-_contexts: weakref.WeakSet[Context] = weakref.WeakSet()
+_contexts: dict[int, weakref.ref[Context]] = {}
+"""By identity, which the dead give up before another may have it. No WeakSet, whose Python a new process would run."""
 _node: NodeHandle | None = None
 _join: Callable[[], NodeHandle] | None = None
 
@@ -76,17 +79,18 @@ def become(context: Context | None) -> None:
     """Make this thread a process."""
     _local.context = context
     if context is not None:
-        _contexts.add(context)
+        key = id(context)
+        _contexts[key] = weakref.ref(context, functools.partial(_contexts.pop, key))
 
 
 def forget(context: Context) -> None:
     """This OS process is that process no longer."""
-    _contexts.discard(context)
+    _contexts.pop(id(context), None)
 
 
 def contexts() -> list[Context]:
     """Give every process that a thread of this OS process is."""
-    return list(_contexts)
+    return [context for known in list(_contexts.values()) if (context := known()) is not None]
 
 
 def close_all() -> None:
@@ -129,7 +133,7 @@ def new_thread_context(handle: NodeHandle) -> Context:
 
 def _server() -> Context | None:
     """Give the server that this OS process is, None in a program."""
-    return next((context for context in _contexts if not context.is_program), None)
+    return next((context for context in contexts() if not context.is_program), None)
 
 
 class _SignOff:
@@ -176,6 +180,16 @@ def _after_fork_in_child() -> None:
     _node = None
 
 
+imports_ahead = 0
+"""How often this OS parent has imported something for its children: what it forked before has not got that."""
+
+
+def note_import_ahead() -> None:
+    """Count an import that is made for those who are forked later."""
+    global imports_ahead
+    imports_ahead += 1
+
+
 _on_fork: list[Callable[[], None]] = []
 _forks_are_ours = False
 
@@ -205,6 +219,16 @@ def fork_for_child() -> int:
 def _dispatch_fork() -> None:
     if not _forks_are_ours:
         _after_fork_in_child()
+
+
+def fork_sibling(maker: SiblingMaker) -> int:
+    """As `fork_for_child`, in a process that is a process of the node only for being forked."""
+    global _forks_are_ours
+    _forks_are_ours = True
+    try:
+        return maker.fork()
+    finally:
+        _forks_are_ours = False
 
 
 os.register_at_fork(after_in_child=_dispatch_fork)

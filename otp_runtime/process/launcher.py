@@ -140,6 +140,7 @@ class Launcher:
         if shipping.needs_dill(job.body) or os.listdir(self.context.directory.path / "defs"):
             self._has_dill = True
             shipping.load_dill()
+            current.note_import_ahead()
             gc.freeze()
 
     def _fork(self, job: Job, asker: tuple[int, int]) -> None:

@@ -127,6 +127,7 @@ class Nursery:
         if self._candidate is not None and batch is not None and self._candidate.batch == batch:
             old, self._current, self._candidate = self._current, self._candidate, None
             self._offspring.spares.retire()
+            self._offspring.template.retire()
             if old is not None:
                 self._dismiss(old)
             self._try_next()

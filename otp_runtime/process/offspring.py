@@ -29,6 +29,7 @@ from otp_runtime.process.looks import Looks
 from otp_runtime.process.mail_holding import HeldMailboxes
 from otp_runtime.process.nursery import Nursery
 from otp_runtime.process.spares import Spares
+from otp_runtime.process.template import Template
 from otp_runtime.process.vitals import Vitals
 from otp_runtime.process.watchman import Watchman
 from otp_runtime.terms.reason import Crash
@@ -63,7 +64,8 @@ class Offspring:
         self.context = context
         self.directory = context.directory
         self.children: dict[int, Child] = {}
-        self.by_os_pid: dict[int, Child] = {}
+        self.by_os_pid: dict[int, Child | None] = {}
+        """Those that are known here; None for a helper, which is its maker's to reap."""
         self._serve_supervisor = serve_supervisor
         self._on_word = on_word
         self.vitals = Vitals(self)
@@ -71,6 +73,7 @@ class Offspring:
         self.handovers: dict[int, Handover] = {}
         self.nursery = Nursery(self)
         self.spares = Spares(self)
+        self.template = Template(self)
         self.looks = Looks(self)
         self.watchman = Watchman(self)
         self.mailboxes = HeldMailboxes(context.directory)
@@ -120,7 +123,9 @@ class Offspring:
 
     def _fork(self, child: Child, job: Job, box: Box, pipe: tuple[int, int]) -> Child:
         here = kernel.own_process()
-        os_pid = current.fork_for_child()
+        os_pid = None if job.mode == "supervisor" else self.template.fork_child(child.id, pipe[1], job)
+        if os_pid is None:
+            os_pid = current.fork_for_child()
         if os_pid == 0:
             boot.run_child(self.context.node, job, box, here, pipe[1], self._serve_supervisor)
         os.close(pipe[1])
@@ -386,4 +391,5 @@ def import_ahead(module: str) -> None:
     if module.startswith("otp_runtime.") and module not in sys.modules:
         with contextlib.suppress(Exception):
             importlib.import_module(module)
+            current.note_import_ahead()
             gc.freeze()

@@ -220,7 +220,9 @@ class Spares:
             pipes += [reads, orders]
             kernel.keep_descriptors_spare(orders)
             here = kernel.own_process()
-            os_pid = current.fork_for_child()
+            template = self._offspring.template
+            forked = template.fork_spare(number, says, reads, self._path, self._modules)
+            os_pid = current.fork_for_child() if forked is None else forked
         except OSError:
             for fd in pipes:
                 os.close(fd)

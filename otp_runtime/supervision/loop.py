@@ -53,11 +53,14 @@ def serve(context: Context, boot: Boot, data: dict[str, Any]) -> Any:
     performer.offspring.nursery.is_stale = boot.fresh
     for spec in specs:
         performer.offspring.nursery.note(spec.preload)
+    if len(specs) > 1 or decisions is dynamic:
+        performer.offspring.template.expect_many()
     performer.feed(core.Begin())
     try:
         return _loop(context, boot, performer)
     finally:
         performer.offspring.spares.end()
+        performer.offspring.template.end()
 
 
 def _loop(context: Context, boot: Boot, performer: Performer) -> Any:

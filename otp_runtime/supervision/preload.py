@@ -60,19 +60,26 @@ def preload(names: Iterable[str], seconds: float = TRIAL_SECONDS) -> None:
         if name.startswith("otp_runtime.") or _is_sound(name, seconds):
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
+                current.note_import_ahead()
 
 
 def preload_for(spec: ChildSpec) -> None:
     """Import what a child that is about to be started needs, if none before it did: a thousand may follow."""
     preload(spec.preload, TRIAL_SECONDS_LATER)
     if isinstance(spec.start, bytes) and shipping.needs_dill(spec.start):
-        shipping.load_dill()
+        _load_dill()
 
 
 def preload_dill(directory: str, sealed: Iterable[Any]) -> None:
     """Load the pickler of functions once here, not in every child, when this node ships any by value."""
     if os.listdir(directory) or any(isinstance(start, bytes) and shipping.needs_dill(start) for start in sealed):
+        _load_dill()
+
+
+def _load_dill() -> None:
+    if "dill" not in sys.modules:
         shipping.load_dill()
+        current.note_import_ahead()
 
 
 def _is_sound(name: str, seconds: float) -> bool:

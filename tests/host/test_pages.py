@@ -116,3 +116,45 @@ class TestHotPages:
                 hot.copy()
 
                 assert private_of(more) == 0
+
+
+class TestPack:
+    def test_a_function_does_what_it_did(self):
+        """Its code is another one, and says the same."""
+        before = sample.__code__
+        pages.pack([f"{__name__}:sample", f"{__name__}:Sample.method", f"{__name__}:Sample.value"])
+
+        assert (True, 3, 4, 5) == (sample.__code__ is not before, sample(1), Sample.method(), Sample().value)
+
+    def test_what_is_not_there_is_passed_over(self):
+        """A list may be older than the code."""
+        pages.pack(["no_module:function", f"{__name__}:no_function", f"{__name__}:Sample.none", "otp_runtime"])
+
+        assert sample(2) == 4
+
+
+class TestFillHoles:
+    def test_what_is_made_then_lies_together(self):
+        """In pools that were empty before; they are of 16 KiB."""
+        scattered = [bytes(70) for _ in range(2000)][::7]
+        pages.fill_holes()
+        made = [b"\1" * 70 for _ in range(200)]
+        pools = {id(one) // 16384 for one in made}
+
+        assert len(pools) <= 3
+        del scattered
+
+
+def sample(number):
+    add = lambda: number + 2  # noqa: E731  # code within code
+    return add()
+
+
+class Sample:
+    @staticmethod
+    def method():
+        return 4
+
+    @property
+    def value(self):
+        return 5
