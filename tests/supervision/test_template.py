@@ -36,8 +36,11 @@ def supervise(*children):
 
 
 def templates_of(sup):
-    """The OS pids of the templates that a supervisor has."""
-    return [os_pid for os_pid in kernel.children_of(sup.os_pid) if kernel.title_of(os_pid) == TITLE]
+    """The OS pid of the template that a supervisor has, in a list, which is empty when it has none.
+
+    What a template has just forked, a spare for example, has its title for a moment: it is younger.
+    """
+    return [os_pid for os_pid in kernel.children_of(sup.os_pid) if kernel.title_of(os_pid) == TITLE][:1]
 
 
 def template_of(sup):
