@@ -89,7 +89,7 @@ class ChildSpec:
         backoff: How long to wait before each restart: a `Backoff`; None does not wait.
         spare: Processes that the supervisor keeps forked ahead, so that a start or a restart does not
             wait for a fork. They are the supervisor's and serve all its children; the largest
-            `spare` of them counts. Default 0. Each costs some three megabytes.
+            `spare` of them counts. Default 0. Each costs some four megabytes.
     """
 
     id: Any
