@@ -26,7 +26,6 @@ from otp_runtime.core import demand
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, poller
 from otp_runtime.host.box import Box
-from otp_runtime.host.pages import HotPages
 from otp_runtime.process import boot, current
 from otp_runtime.process.child import Child
 from otp_runtime.process.context import Context
@@ -89,7 +88,6 @@ class Spares:
         self._modules: tuple[str, ...] = ()
         self._is_retired = False
         self._timer: poller.TimerHandle | None = None
-        self._hot_pages = HotPages()
 
     @property
     def is_ready(self) -> bool:
@@ -135,7 +133,6 @@ class Spares:
         for number, spare in list(self._ready.items()):
             if spare.path not in {(), job.path}:
                 continue
-            self._hot_pages.learn()
             if not kernel.has_ended(spare.child.pidfd) and self._order(spare, job, LENGTH.pack(len(data)) + data):
                 del self._ready[number]
                 return spare.child
@@ -245,9 +242,8 @@ class Spares:
         self._offspring.listen_to_boot(child)
 
     def _booted(self, child: Child) -> None:
-        """A spare waits for its job: what this process shares with it now, it shares until the spare is used."""
+        """A spare waits for its job, and has nothing to say until it is used."""
         self._offspring.ignore_boot(child)
-        self._hot_pages.copy()
 
     def _gone(self, number: int) -> None:
         """A spare ended unused: killed, retired, or not wanted any more."""
