@@ -1,7 +1,7 @@
 """Where the objects of a Python process lie, put in order before it is forked.
 
-Python writes where it only reads: every object it looks at is counted, and a fork copies the whole page of each. So what
-a new process looks at, and what it makes, should lie side by side.
+Python writes where it only reads: every object it looks at is counted, and a fork copies the whole page of each. So
+what a new process looks at, and what it makes, should lie side by side.
 """
 
 from __future__ import annotations
