@@ -17,8 +17,9 @@ elements. These two share with the old value all that did not change:
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,10 +28,12 @@ __all__ = ["Queue", "Table"]
 
 V = TypeVar("V")
 
+_Leaf: TypeAlias = "tuple[int, V, _Leaf[V]] | None"
+"""A key, its value, and the rest of the list."""
+
 _WIDTH: Final = 16
 _LEAVES: Final = _WIDTH**3
-_NO_LEAF: Final[dict[int, Any]] = {}
-_NO_TWIG: Final = (_NO_LEAF,) * _WIDTH
+_NO_TWIG: Final = (None,) * _WIDTH
 _NO_BRANCH: Final = (_NO_TWIG,) * _WIDTH
 _NO_ROOT: Final = (_NO_BRANCH,) * _WIDTH
 
@@ -39,12 +42,12 @@ _NO_ROOT: Final = (_NO_BRANCH,) * _WIDTH
 class Table(Generic[V]):
     """An immutable map from integers of 0 or more; make one with `Table()` or `Table.of(...)`.
 
-    Three levels of 16 lead to 4,096 leaves, chosen by the last bits of the key; a leaf is a dict, of one element as a
-    rule. A change copies three tuples of 16. Few, because each element of a copied tuple is touched for its count of
-    references, and in a process that forks all the time a touched page is a copied page.
+    Three levels of 16 lead to 4,096 leaves, chosen by the last bits of the key; a leaf is a linked list, of one
+    element as a rule. A change copies three tuples of 16. Few, because each element of a copied tuple is touched for
+    its count of references, and in a process that forks all the time a touched page is a copied page.
     """
 
-    _root: tuple[tuple[tuple[dict[int, V], ...], ...], ...] = _NO_ROOT
+    _root: tuple[tuple[tuple[_Leaf[V], ...], ...], ...] = _NO_ROOT
     _size: int = 0
 
     @classmethod
@@ -57,25 +60,29 @@ class Table(Generic[V]):
 
     def get(self, key: int) -> V | None:
         """Give the value of `key`, None when it has none."""
-        return self._leaf(key).get(key)
+        leaf = self._leaf(key)
+        while leaf is not None:
+            if leaf[0] == key:
+                return leaf[1]
+            leaf = leaf[2]
+        return None
 
     def put(self, key: int, value: V) -> Table[V]:
         """Give a table in which `key` has this value."""
         leaf = self._leaf(key)
-        return self._with({**leaf, key: value}, key, 0 if key in leaf else 1)
+        return self._with(_put(leaf, key, value), key, 1 if _without(leaf, key) is leaf else 0)
 
     def drop(self, key: int) -> Table[V]:
         """Give a table without `key`."""
         leaf = self._leaf(key)
-        if key not in leaf:
-            return self
-        return self._with({one: value for one, value in leaf.items() if one != key} or _NO_LEAF, key, -1)
+        rest = _without(leaf, key)
+        return self if rest is leaf else self._with(rest, key, -1)
 
-    def _leaf(self, key: int) -> dict[int, V]:
+    def _leaf(self, key: int) -> _Leaf[V]:
         at, at_twig, at_leaf = _way(key)
         return self._root[at][at_twig][at_leaf]
 
-    def _with(self, leaf: dict[int, V], key: int, more: int) -> Table[V]:
+    def _with(self, leaf: _Leaf[V], key: int, more: int) -> Table[V]:
         at, at_twig, at_leaf = _way(key)
         branch = self._root[at]
         twig = branch[at_twig]
@@ -89,7 +96,11 @@ class Table(Generic[V]):
     def values(self) -> Iterator[V]:
         """Give all values, smallest key first."""
         twigs = (twig for branch in self._root if branch is not _NO_BRANCH for twig in branch if twig is not _NO_TWIG)
-        everything = {key: value for twig in twigs for leaf in twig for key, value in leaf.items()}
+        everything: dict[int, V] = {}
+        for first in itertools.chain.from_iterable(twigs):
+            leaf = first
+            while leaf is not None:
+                everything[leaf[0]], leaf = leaf[1], leaf[2]
         return (everything[key] for key in sorted(everything))
 
 
@@ -97,6 +108,25 @@ def _way(key: int) -> tuple[int, int, int]:
     """Say where on each level the way to a key's leaf goes on."""
     at = key % _LEAVES
     return at // (_WIDTH * _WIDTH), at // _WIDTH % _WIDTH, at % _WIDTH
+
+
+def _put(leaf: _Leaf[V], key: int, value: V) -> _Leaf[V]:
+    """Give a leaf in which `key` has this value; smaller keys come first, so that equal tables are made equal."""
+    if leaf is None or key < leaf[0]:
+        return key, value, leaf
+    if leaf[0] == key:
+        return key, value, leaf[2]
+    return leaf[0], leaf[1], _put(leaf[2], key, value)
+
+
+def _without(leaf: _Leaf[V], key: int) -> _Leaf[V]:
+    """Give a leaf without `key`: the same one when it has no such key."""
+    if leaf is None:
+        return None
+    if leaf[0] == key:
+        return leaf[2]
+    rest = _without(leaf[2], key)
+    return leaf if rest is leaf[2] else (leaf[0], leaf[1], rest)
 
 
 @dataclass(frozen=True, slots=True)

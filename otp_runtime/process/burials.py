@@ -51,6 +51,7 @@ class Burials:
     def __init__(self, offspring: Offspring, on_death: Callable[[Child, Any], bool]) -> None:
         """`on_death`: see `Offspring`."""
         self._offspring = offspring
+        self._child_count = kernel.ChildCount()
         self._context = offspring.context
         self._directory = offspring.directory
         self._on_death = on_death
@@ -90,8 +91,7 @@ class Burials:
     def _take_in_orphans(self, dead: Child) -> None:
         """Look who fell to this process, and end them: what a dead process started must not outlive it."""
         self._offspring.hear_births()
-        if kernel.count_children_of(os.getpid()) == len(self._offspring.by_os_pid):
-            # as many as are known here: among two thousand, that is told without a look at each
+        if self._child_count.is_just(len(self._offspring.by_os_pid)):
             return
         for os_pid in kernel.children_of(os.getpid()):
             if os_pid in self._offspring.by_os_pid:
@@ -131,12 +131,11 @@ class Burials:
         heir_of = dead
 
         def gone() -> None:
-            heir_of.heirs.discard(process.pid)
-            heir_of.heirs |= orphan.heirs
+            heir_of.heirs = heir_of.heirs - {process.pid} | orphan.heirs
             if not heir_of.heirs and heir_of.pidfd < 0:
                 self.bury(heir_of)
 
-        dead.heirs.add(process.pid)
+        dead.heirs |= {process.pid}
         orphan.words["gone"] = gone
         self._offspring.adopt(orphan)
         if box is None:

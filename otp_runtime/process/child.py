@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from otp_runtime.host import poller
     from otp_runtime.process.job import Job
     from otp_runtime.terms.pid import Pid
+
+
+NOBODY: Final[frozenset[int]] = frozenset()
 
 
 class Child:
@@ -62,7 +65,7 @@ class Child:
         self.handed: list[str] = []
 
         self.on_word: Callable[[list[Any]], None] | None = None
-        self.heirs: set[int] = set()
+        self.heirs = NOBODY
         self.root: Child | None = None
         self.status = 0
         self.told = False

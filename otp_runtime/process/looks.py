@@ -10,12 +10,13 @@ Whoever looks at children more often anyway (`look`) makes it younger.
 
 from __future__ import annotations
 
-import heapq
+import math
 import time
 from typing import TYPE_CHECKING, Final
 
 from otp_runtime.host import poller
 from otp_runtime.host.open_files import open_files
+from otp_runtime.process.agenda import Agenda
 
 if TYPE_CHECKING:
     from otp_runtime.process.child import Child
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 FIRST_SECONDS: Final = 1.0
 FACTOR: Final = 5.0
 _TOGETHER_SECONDS: Final = 0.25
-"""Those that are due within that time are looked at together: one wake-up for a tree that started at once."""
+"""Looks fall on multiples of this, a little late if need be: one wake-up for a tree that started at once."""
 
 
 class Looks:
@@ -33,7 +34,7 @@ class Looks:
     def __init__(self, offspring: Offspring) -> None:
         """None yet."""
         self._offspring = offspring
-        self._due: list[tuple[float, int, float]] = []
+        self._due: Agenda[tuple[int, float]] = Agenda()
         self._timer: poller.TimerHandle | None = None
 
     def begin(self, child: Child) -> None:
@@ -47,25 +48,24 @@ class Looks:
             child.words["open_files_at"] = time.time()
 
     def _add(self, process_id: int, seconds: float) -> None:
-        due = poller.now() + seconds
-        heapq.heappush(self._due, (due, process_id, seconds))
+        due = math.ceil((poller.now() + seconds) / _TOGETHER_SECONDS) * _TOGETHER_SECONDS
+        self._due.add(due, (process_id, seconds))
         self._arm()
 
     def _arm(self) -> None:
-        due = self._due[0][0]
+        due = self._due.next_due
+        if due is None:
+            return
         if self._timer is not None and self._timer.action is not None:
-            if self._timer.due <= due + _TOGETHER_SECONDS:
+            if self._timer.due <= due:
                 return
             self._timer.cancel()
-        self._timer = self._offspring.context.poller.at(due + _TOGETHER_SECONDS, self._round)
+        self._timer = self._offspring.context.poller.at(due, self._round)
 
     def _round(self) -> None:
-        now = poller.now()
-        while self._due and self._due[0][0] <= now:
-            _due, process_id, seconds = heapq.heappop(self._due)
+        for process_id, seconds in self._due.take(poller.now()):
             child = self._offspring.children.get(process_id)
             if child is not None:
                 self.look(child)
                 self._add(process_id, seconds * FACTOR)
-        if self._due:
-            self._arm()
+        self._arm()

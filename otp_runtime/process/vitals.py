@@ -9,7 +9,6 @@ subprocesses use is read through the kernel's lists of children: no scan of all 
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import signal
 import time
@@ -21,6 +20,7 @@ from otp_runtime.core.limits import Bounds, Over, Usage, passed
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, oom, pipe, poller
 from otp_runtime.host.usage import Scan
+from otp_runtime.process.agenda import Agenda
 from otp_runtime.terms.reason import amount
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class _Watched:
         self.recycling = core.Recycling()
         self.process: OsProcess = child.os_process
         self.cpu = self.cpu_before = 0.0
-        self.kept: collections.deque[tuple[float, int, float, int]] = collections.deque()
+        self.kept: list[tuple[float, int, float, int]] = []  # some bytes each: a deque of one has room for 64
         self.kept_at = -SAMPLE_SECONDS
         self.kept_cpu = 0.0
         self.counter = ""
@@ -76,6 +76,7 @@ class Vitals:
         self._offspring = offspring
         self._context = offspring.context
         self._watched: dict[int, _Watched] = {}
+        self._due: Agenda[int] = Agenda()
         self._timer: poller.TimerHandle | None = None
         self._ooms = oom.OomCounts(poller.now())
         self._refreshed_at = poller.now()
@@ -85,7 +86,7 @@ class Vitals:
     def begin(self, child: Child) -> None:
         """A child was forked: its limits count from `init` on."""
         one = self._watched[child.id] = _Watched(child, core.begin(core.LIMITED, poller.now()))
-        self._arm(one.pulse.due)
+        self._expect(one)
 
     def started(self, child: Child) -> None:
         """The `init` of a child returned."""
@@ -140,6 +141,11 @@ class Vitals:
 
     # -- rounds ---------------------------------------------------------------------------------------------
 
+    def _expect(self, one: _Watched) -> None:
+        """See to it that a child is looked at when it is due."""
+        self._due.add(one.pulse.due, one.child.id)
+        self._arm(one.pulse.due)
+
     def _arm(self, due: float) -> None:
         if self._timer is not None and self._timer.action is not None:
             if self._timer.due <= due:
@@ -150,14 +156,17 @@ class Vitals:
     def _round(self) -> None:
         now = poller.now()
         scan = Scan()
-        for one in list(self._watched.values()):
-            if one.pulse.due <= now:
+        for process_id in self._due.take(now):
+            one = self._watched.get(process_id)
+            # it may be dead, or due at another time by now
+            if one is not None and one.pulse.due <= now:
                 self._look(one, scan, now)
+                self._due.add(one.pulse.due, process_id)
         if now - self._refreshed_at >= SAMPLE_SECONDS:
             self._refreshed_at = now
             self._ooms.refresh(now)
-        if self._watched:
-            self._arm(min(one.pulse.due for one in self._watched.values()))
+        if (due := self._due.next_due) is not None:
+            self._arm(due)
 
     def _look(self, one: _Watched, scan: Scan, now: float) -> None:
         glance = boxes.glance(self._context.directory.box(one.child.id))
@@ -203,7 +212,7 @@ class Vitals:
         mailbox = queued_bytes + pipe.waiting_bytes(self._context.directory.mailbox(one.child.id))
         one.kept.append((time.time(), usage.rss, round(share, 3), mailbox))
         while one.kept[0][0] < one.kept[-1][0] - KEPT_SECONDS:
-            one.kept.popleft()
+            del one.kept[0]
         self._note_counter(one, now)
 
     # -- limits ---------------------------------------------------------------------------------------------
@@ -250,6 +259,7 @@ class Vitals:
         if after is not None:
             # what the fresh process uses is where its growth begins
             one.pulse = core.sampled(one.pulse, after, None, now)
+            self._expect(one)
         self._report_recycle(one, bounds, before, after, now - begun, refusal)
 
     def _report_recycle(

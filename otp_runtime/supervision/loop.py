@@ -101,6 +101,7 @@ def _handle(context: Context, performer: Performer, envelope: wire.Envelope) -> 
             if isinstance(request, core.StartChildRequest):
                 with contextlib.suppress(ExitSignal):
                     performer.make_room()
+                request = performer.shared(request)
             performer.feed(core.Asked((caller, serial), cast("core.Request", request)))
         case [wire.CALL, caller, serial, request]:
             error = OtpError(f"{performer.who()} is a supervisor and does not understand {request!r}")

@@ -28,6 +28,7 @@ class TestTable:
     def test_is_equal_by_its_items(self):
         """However it was made."""
         assert Table.of({1: "a", 5000: "b"}) == Table().put(5000, "b").put(2, "c").put(1, "a").drop(2)
+        assert Table.of({1: "a", 4097: "b"}) == Table().put(4097, "c").put(1, "a").put(4097, "b")
 
     def test_empty_is_false(self):
         """As any collection."""

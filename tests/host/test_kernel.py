@@ -22,6 +22,14 @@ def child():
 
 
 @pytest.fixture
+def count():
+    """Of the children of this process."""
+    count = kernel.ChildCount()
+    yield count
+    count.close()
+
+
+@pytest.fixture
 def zombie():
     """A process that ended with code 3 and was not waited for."""
     os_pid = os.fork()
@@ -187,3 +195,50 @@ class TestCheckSystem:
         monkeypatch.setattr(kernel, "_release", lambda: "4.19.0-x")
         with pytest.raises(kernel.UnsupportedSystem, match=r"needs Linux >= 5\.4; this kernel is 4\.19\.0-x"):
             kernel.check_system()
+
+
+class TestChildCount:
+    def test_just_those(self, child, zombie, count):
+        """Zombies count, and however often one asks, it is the same."""
+        known = len(kernel.children_of(os.getpid()))
+
+        assert [True] * 3 + [False, True, True] == [count.is_just(known + more) for more in (0, 0, 0, 1, 0, 0)]
+
+    def test_one_more(self, child, count):
+        """Noticed, whether it was counted before or not, until it is known."""
+        known = len(kernel.children_of(os.getpid()))
+        before = count.is_just(known)
+        os_pid = os.fork()
+        if os_pid == 0:
+            os._exit(0)
+        after = [count.is_just(known), count.is_just(known), count.is_just(known + 1), count.is_just(known + 1)]
+        os.waitpid(os_pid, 0)
+
+        assert (True, [False, False, True, True], True) == (before, after, count.is_just(known))
+
+    def test_one_for_another(self):
+        """Who falls to a process while one that it knows ends is noticed too."""
+        os_pid = os.fork()
+        if os_pid == 0:
+            os._exit(self.a_child_leaves_a_child())
+
+        assert [True, False] == list(divmod(os.waitstatus_to_exitcode(os.waitpid(os_pid, 0)[1]), 2))
+
+    def a_child_leaves_a_child(self):
+        """Say in two bits whether three children were counted, and whether one was told from the two that are left."""
+        kernel.become_subreaper()
+        count = kernel.ChildCount()
+        if os.fork() == 0:
+            signal.pause()
+        if (parent := os.fork()) == 0:
+            if os.fork() == 0:
+                signal.pause()
+            os._exit(0)
+        os.waitid(os.P_PID, parent, os.WEXITED | os.WNOWAIT)
+        counted = count.is_just(3)
+        os.waitpid(parent, 0)
+        missed = count.is_just(1)
+        for os_pid in kernel.children_of(os.getpid()):
+            os.kill(os_pid, signal.SIGKILL)
+            os.waitpid(os_pid, 0)
+        return 2 * counted + missed
