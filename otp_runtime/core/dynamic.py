@@ -42,7 +42,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
-from otp_runtime.core.backoff import Streak, next_wait
+from otp_runtime.core import turns
+from otp_runtime.core.backoff import Streak
+from otp_runtime.core.dynamic_queue import ended, handle, restart_or_give_up, wait_of
 from otp_runtime.core.dynamic_state import (
     Again,
     Child,
@@ -55,54 +57,32 @@ from otp_runtime.core.dynamic_state import (
     Starting,
     State,
     Stopping,
-    Waiting,
     find_child,
     is_coming_back,
     is_halting,
     key_of,
 )
-from otp_runtime.core.persistent import Queue, Table
-from otp_runtime.core.restart import add_restart, should_restart
-from otp_runtime.core.stopping import ended_as_told, stop_actions
+from otp_runtime.core.dynamic_stops import Turn, done, halt, stopped, told_to_stop
 from otp_runtime.core.supervisor_messages import (
     AbortStart,
     Action,
     Answer,
-    ArmTimer,
-    Asked,
-    Begin,
-    ChildCount,
     ChildExited,
-    ChildIgnored,
-    ChildInfo,
-    ChildStarted,
-    ChildStartFailed,
     CountChildren,
-    DeadlinePassed,
-    DisarmTimer,
     Err,
     Event,
     Kill,
     Ok,
     Release,
-    Report,
-    ReportContext,
-    Request,
-    Resumed,
     Retry,
-    RetryDue,
-    StartChild,
     StartChildRequest,
     Started,
     Stop,
-    StopRequested,
-    Suspend,
     TerminateChild,
     WhichChildren,
 )
 from otp_runtime.core.supervisor_requests import start_error
-from otp_runtime.errors import MaxChildren, NotFound, RuntimeBug
-from otp_runtime.terms.reason import is_abnormal
+from otp_runtime.errors import RuntimeBug
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,33 +127,7 @@ def step(state: State, event: Event, now: float) -> tuple[State, tuple[Action, .
     Raises:
         RuntimeBug: When the event cannot happen in this state; `state` is as it was.
     """
-    turn = _Turn(state, now)
-    match event:
-        case Begin():
-            _begin(turn)
-        case ChildStarted(key, pid):
-            _start_succeeded(turn, key, pid)
-        case ChildIgnored(key):
-            _start_ignored(turn, key)
-        case ChildStartFailed(key, reason):
-            _start_failed(turn, key, reason)
-        case ChildExited(pid, reason):
-            _exited(turn, pid, reason)
-        case DeadlinePassed(pid):
-            _deadline_passed(turn, pid)
-        case Asked(tag, Suspend()) if state.suspended:
-            # not counted, and not queued: it would take effect after the resume
-            turn.do(Answer(tag, Ok()))
-        case Asked() | RetryDue():
-            _queue(turn, event)
-        case Resumed():
-            turn.change(suspended=False)
-        case StopRequested(reason):
-            _stop_requested(turn, reason)
-        case _:
-            assert_never(event)
-    _advance(turn)
-    return turn.state, tuple(turn.actions)
+    return turns.step(_RULES, Turn(state, now), event)
 
 
 def is_start_asked_for(state: State) -> bool:
@@ -200,37 +154,14 @@ def describe(state: State) -> dict[str, Any]:
 # --- events -------------------------------------------------------------------------------
 
 
-class _Turn:
-    """One step in the making: the state so far, and the actions so far."""
-
-    __slots__ = ("actions", "now", "state")
-
-    def __init__(self, state: State, now: float) -> None:
-        self.state = state
-        self.now = now
-        self.actions: list[Action] = []
-
-    def do(self, *actions: Action) -> None:
-        self.actions += actions
-
-    def change(self, **fields: Any) -> None:
-        self.state = replace(self.state, **fields)
-
-    def put(self, child: Child) -> None:
-        self.change(children=self.state.children.put(child.pid.id, child))
-
-    def drop(self, child: Child) -> None:
-        self.change(children=self.state.children.drop(child.pid.id))
-
-
-def _begin(turn: _Turn) -> None:
+def _begin(turn: Turn) -> None:
     if not isinstance(turn.state.phase, New):
         raise RuntimeBug("a supervisor began twice")
     turn.change(phase=Idle())
     turn.do(Started())
 
 
-def _start_succeeded(turn: _Turn, key: object, pid: Pid) -> None:
+def _start_succeeded(turn: Turn, key: object, pid: Pid) -> None:
     starting = _starting(turn, key)
     if turn.state.children.get(pid.id) is not None:
         raise RuntimeBug(f"{pid!r} started and is another child's process")
@@ -245,11 +176,11 @@ def _start_succeeded(turn: _Turn, key: object, pid: Pid) -> None:
             _answer_start(turn, tag, Ok(pid))
         case _ as never:
             assert_never(never)
-    turn.put(_told_to_stop(turn, child) if is_halting(turn.state) else child)
-    _done(turn)
+    turn.put(told_to_stop(turn, child) if is_halting(turn.state) else child)
+    done(turn)
 
 
-def _start_ignored(turn: _Turn, key: object) -> None:
+def _start_ignored(turn: Turn, key: object) -> None:
     match _starting(turn, key).goal:
         case Again(old):
             turn.change(children=turn.state.children.drop(old.id))
@@ -259,93 +190,85 @@ def _start_ignored(turn: _Turn, key: object) -> None:
             _answer_start(turn, tag, Ok(None))
         case _ as never:
             assert_never(never)
-    _done(turn)
+    done(turn)
 
 
-def _start_failed(turn: _Turn, key: object, reason: object) -> None:
+def _start_failed(turn: Turn, key: object, reason: object) -> None:
     starting = _starting(turn, key)
     match starting.goal:
         case Again() if is_halting(turn.state):
             pass
         case Again(old) if starting.spec.backoff is not None:
-            allowed = _count_restart(turn)
+            allowed = turn.count_restart()
             before = find_child(turn.state, old)
             if before is None:
                 raise RuntimeBug(f"{old!r} is restarted and is not there")
-            child, wait = _wait_of(before, None)
-            _report(turn, "start_error", starting.spec, None, reason, counted=True, wait=wait)
-            _restart_or_give_up(turn, child, None, allowed=allowed, wait=wait)
+            child, wait = wait_of(before, None)
+            turn.report("start_error", starting.spec.id, None, reason, counted=True, wait=wait)
+            restart_or_give_up(turn, child, None, allowed=allowed, wait=wait)
             return
         case Again(old):
-            _report(turn, "start_error", starting.spec, None, reason, counted=True)
+            turn.report("start_error", starting.spec.id, None, reason, counted=True)
             turn.do(Retry(old))
         case Fresh(tag):
             _answer_start(turn, tag, Err(start_error(starting.spec.id, reason)))
         case _ as never:
             assert_never(never)
-    _done(turn)
+    done(turn)
 
 
-def _answer_start(turn: _Turn, tag: Any, result: Ok | Err) -> None:
+def _answer_start(turn: Turn, tag: Any, result: Ok | Err) -> None:
     if not is_halting(turn.state):  # else its caller sees the supervisor end
         turn.do(Answer(tag, result))
 
 
-def _exited(turn: _Turn, pid: Pid, reason: object) -> None:
+def _exited(turn: Turn, pid: Pid, reason: object) -> None:
     child = find_child(turn.state, pid)
     if child is None or child.restarting or child.ended is not None:
         return  # not a child, or no longer one, or told twice
     match turn.state.phase:
         case Idle() if not turn.state.suspended:
-            _ended(turn, child, reason, turn.now)
+            ended(turn, child, reason, turn.now)
         case Stopping(stopping) if stopping == pid:
-            _stopped(turn, child, reason)
-            _done(turn)
+            stopped(turn, child, reason)
+            done(turn)
         case Halting(under_way=under_way):
-            _stopped(turn, child, reason)
+            stopped(turn, child, reason)
             if isinstance(under_way, Stopping) and under_way.pid == pid:
-                _done(turn)
+                done(turn)
         case _:
             turn.put(replace(child, ended=Ended(reason, turn.now)))
-            _queue(turn, ChildExited(pid, reason))
+            turn.queue(ChildExited(pid, reason))
 
 
-def _queue(turn: _Turn, event: Waiting) -> None:
-    if not is_halting(turn.state):
-        turn.change(backlog=turn.state.backlog.push(event))
-
-
-def _deadline_passed(turn: _Turn, pid: Pid) -> None:
+def _deadline_passed(turn: Turn, pid: Pid) -> None:
     child = find_child(turn.state, pid)
     if child is not None and child.timed:  # else it died in time, and the timer's event was already on its way
         turn.do(Kill(pid))
         turn.put(replace(child, timed=False))
 
 
-def _stop_requested(turn: _Turn, reason: object) -> None:
+def _stop_requested(turn: Turn, reason: object) -> None:
     match turn.state.phase:
         case Down() | Halting():
             return
         case Starting() as starting:
             turn.do(AbortStart(starting.id))
-            _halt(turn, reason, starting)
+            halt(turn, reason, starting)
         case Stopping() as stopping:
-            _halt(turn, reason, stopping)
+            halt(turn, reason, stopping)
         case _:
-            _halt(turn, reason)
+            halt(turn, reason)
 
 
-# --- what waits ---------------------------------------------------------------------------
-
-
-def _advance(turn: _Turn) -> None:
+def _advance(turn: Turn) -> None:
     """Handle what waits, in order, until something is under way again."""
     while True:
         match turn.state.phase:
             case Idle() if turn.state.backlog and not turn.state.suspended:
                 first, rest = turn.state.backlog.pop()
                 turn.change(backlog=rest)
-                _handle(turn, first)
+                handle(turn, first)
             case Halting(reason, under_way=None) if not turn.state.children:
                 turn.change(phase=Down())
                 turn.do(Stop(reason))
@@ -353,122 +276,7 @@ def _advance(turn: _Turn) -> None:
                 return
 
 
-def _handle(turn: _Turn, event: Waiting) -> None:
-    match event:
-        case Asked(tag, request):
-            _asked(turn, tag, request)
-        case RetryDue(key):
-            child = find_child(turn.state, key)
-            if child is not None and child.restarting:
-                # one that has waited was counted before
-                allowed = child.counted or _count_restart(turn)
-                _restart_or_give_up(turn, replace(child, counted=False), None, allowed=allowed)
-        case ChildExited(pid, reason):
-            child = find_child(turn.state, pid)
-            if child is not None and child.ended is not None:  # else a stop found it dead: the death is dealt with
-                _ended(turn, replace(child, ended=None), reason, child.ended.at)
-        case _:
-            assert_never(event)
-
-
-def _asked(turn: _Turn, tag: Any, request: Request) -> None:
-    match request:
-        case WhichChildren():
-            turn.do(Answer(tag, Ok(_which(turn.state))))
-        case CountChildren():
-            turn.do(Answer(tag, Ok(_count(turn.state))))
-        case StartChildRequest(spec):
-            limit = turn.state.flags.max_children
-            if limit is not None and len(turn.state.children) >= limit:
-                turn.do(Answer(tag, Err(MaxChildren(limit))))
-            else:
-                _start(turn, spec, Fresh(tag))
-        case TerminateChild(pid):
-            child = find_child(turn.state, pid)
-            if child is None:
-                turn.do(Answer(tag, Err(NotFound(pid))))
-            else:
-                _terminate(turn, tag, child)
-        case Suspend():
-            turn.change(suspended=True)
-            turn.do(Answer(tag, Ok()))
-        case _:
-            raise RuntimeBug(f"a dynamic supervisor does not know {request!r}")
-
-
-def _which(state: State) -> tuple[ChildInfo, ...]:
-    """List the children; their ids mean nothing here, so none is shown, as in Elixir."""
-    children = state.children.values()
-    return tuple((None, "restarting" if child.restarting else child.pid, child.spec.type) for child in children)
-
-
-def _count(state: State) -> ChildCount:
-    children = list(state.children.values())
-    types = [child.spec.type for child in children]
-    active = sum(not child.restarting and child.ended is None for child in children)
-    return len(types), active, types.count("supervisor"), types.count("worker")
-
-
-def _terminate(turn: _Turn, tag: Any, child: Child) -> None:
-    if child.restarting or child.ended is not None:
-        _down_already(turn, child)
-        turn.do(Answer(tag, Ok()))
-        return
-    turn.put(_told_to_stop(turn, child))
-    turn.change(phase=Stopping(child.pid, tag))
-
-
-def _ended(turn: _Turn, child: Child, reason: object, died_at: float) -> None:
-    """A child ended by itself: restart or forget it."""
-    if should_restart(child.spec.restart, reason):
-        allowed = _count_restart(turn)
-        child, wait = _wait_of(child, died_at)
-        _report(turn, "child_terminated", child.spec, child.pid, reason, counted=True, wait=wait)
-        _restart_or_give_up(turn, child, child.pid, allowed=allowed, wait=wait)
-        return
-    if is_abnormal(reason):
-        _report(turn, "child_terminated", child.spec, child.pid, reason)
-    turn.drop(child)
-
-
-def _wait_of(child: Child, died_at: float | None) -> tuple[Child, float]:
-    """Give a child with one more restart in a row, and the seconds that it waits for it."""
-    streak, wait = next_wait(child.spec.backoff, child.streak, child.spec.id, died_at)
-    return replace(child, streak=streak), wait
-
-
-def _restart_or_give_up(turn: _Turn, child: Child, pid: Pid | None, *, allowed: bool, wait: float = 0.0) -> None:
-    if allowed and wait > 0:
-        turn.put(replace(child, restarting=True, counted=True))
-        turn.change(phase=Idle())
-        turn.do(Retry(child.pid, wait))
-        return
-    if allowed:
-        turn.put(replace(child, restarting=True))
-        _start(turn, child.spec, Again(child.pid))
-        return
-    _report(turn, "shutdown", child.spec, pid, "reached_max_restart_intensity", counted=True)
-    turn.drop(child)
-    _halt(turn, "shutdown")
-
-
-def _count_restart(turn: _Turn) -> bool:
-    flags = turn.state.flags
-    counted = add_restart(turn.state.restarts, turn.now, flags.max_restarts, flags.max_seconds)
-    turn.change(restarts=counted.restarts)
-    return counted.allowed
-
-
-# --- pieces -------------------------------------------------------------------------------
-
-
-def _start(turn: _Turn, spec: ChildSpec, goal: Fresh | Again) -> None:
-    starting = Starting(spec, goal)
-    turn.change(phase=starting)
-    turn.do(StartChild(starting.id, spec))
-
-
-def _starting(turn: _Turn, key: object) -> Starting:
+def _starting(turn: Turn, key: object) -> Starting:
     """Give the start that is under way; anything else is the performer's mistake."""
     match turn.state.phase:
         case (Starting() as starting) | Halting(under_way=Starting() as starting) if starting.id == key:
@@ -477,70 +285,14 @@ def _starting(turn: _Turn, key: object) -> Starting:
             raise RuntimeBug(f"no start of {key!r} is under way")
 
 
-def _done(turn: _Turn) -> None:
-    """What was under way is done; a stop is answered."""
-    match turn.state.phase:
-        case Halting() as halting:
-            if isinstance(halting.under_way, Stopping):
-                turn.do(Answer(halting.under_way.tag, Ok()))
-            turn.change(phase=replace(halting, under_way=None))
-        case Stopping(_pid, tag):
-            turn.do(Answer(tag, Ok()))
-            turn.change(phase=Idle())
-        case _:
-            turn.change(phase=Idle())
-
-
-def _halt(turn: _Turn, reason: object, under_way: Starting | Stopping | None = None) -> None:
-    """Stop all children at once, and then the supervisor."""
-    stopping = under_way.pid if isinstance(under_way, Stopping) else None
-    left: dict[int, Child] = {}
-    for child in turn.state.children.values():
-        if child.pid == stopping:
-            left[child.pid.id] = child
-        elif child.restarting or child.ended is not None:
-            _report_end(turn, child)
-        else:
-            left[child.pid.id] = _told_to_stop(turn, child)
-    turn.change(children=Table.of(left), backlog=Queue(), phase=Halting(reason, under_way))
-
-
-def _told_to_stop(turn: _Turn, child: Child) -> Child:
-    actions = stop_actions(child.spec, child.pid)
-    turn.do(*actions)
-    return replace(child, timed=any(isinstance(action, ArmTimer) for action in actions))
-
-
-def _stopped(turn: _Turn, child: Child, reason: object) -> None:
-    """A child that was told to stop has ended."""
-    if child.timed:
-        turn.do(DisarmTimer(child.pid))
-    _report_end(turn, replace(child, ended=Ended(reason)))
-    turn.drop(child)
-
-
-def _down_already(turn: _Turn, child: Child) -> None:
-    """There is no process (any more) to be stopped."""
-    _report_end(turn, child)
-    turn.drop(child)
-    turn.do(Release(child.pid))
-
-
-def _report_end(turn: _Turn, child: Child) -> None:
-    if child.ended is not None and not ended_as_told(child.spec, child.ended.reason):
-        _report(turn, "shutdown_error", child.spec, child.pid, child.ended.reason)
-
-
-def _report(
-    turn: _Turn,
-    context: ReportContext,
-    spec: ChildSpec,
-    pid: Pid | None,
-    reason: object,
-    *,
-    counted: bool = False,
-    wait: float = 0.0,
-) -> None:
-    flags = turn.state.flags
-    restart = (len(turn.state.restarts), flags.max_restarts, flags.max_seconds) if counted else None
-    turn.do(Report(context, spec.id, pid, reason, restart, flags.strategy, wait=wait))
+_RULES = turns.Rules(
+    begin=_begin,
+    started=_start_succeeded,
+    ignored=_start_ignored,
+    failed=_start_failed,
+    exited=_exited,
+    deadline=_deadline_passed,
+    stop=_stop_requested,
+    is_over=is_halting,
+    advance=_advance,
+)

@@ -91,9 +91,8 @@ def _group(state: State, failed: Child) -> tuple[Child, ...]:
         case "one_for_one":
             return (failed,)
         case "one_for_all":
-            return state.children
+            return tuple(state.children)
         case "rest_for_one":
-            ids = [child.spec.id for child in state.children]
-            return state.children[ids.index(failed.spec.id) :]
+            return state.children.since(failed.spec.id)
         case _ as never:
             assert_never(never)

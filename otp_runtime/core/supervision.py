@@ -71,10 +71,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
-from otp_runtime.core.backoff import Streak, next_wait
-from otp_runtime.core.restart import add_restart, should_restart
-from otp_runtime.core.stopping import ended_as_told, stop_actions
-from otp_runtime.core.strategies import is_auto_shutdown_due, is_coming_back, restart_steps, siblings_of
+from otp_runtime.core import turns
+from otp_runtime.core.backoff import Streak
+from otp_runtime.core.roster import Roster
+from otp_runtime.core.strategies import is_coming_back
 from otp_runtime.core.supervisor_messages import (
     AbortStart,
     Action,
@@ -117,7 +117,19 @@ from otp_runtime.core.supervisor_messages import (
     TerminateChild,
     WhichChildren,
 )
-from otp_runtime.core.supervisor_requests import plan_request, start_error
+from otp_runtime.core.supervisor_plans import (
+    Turn,
+    child_in,
+    gone,
+    halt,
+    pid_of,
+    plan_done,
+    step_done,
+    stopped,
+    take_step,
+)
+from otp_runtime.core.supervisor_queue import ended, handle, restart_or_give_up, wait_of
+from otp_runtime.core.supervisor_requests import start_error
 from otp_runtime.core.supervisor_state import (
     AnswerStep,
     Boot,
@@ -126,31 +138,24 @@ from otp_runtime.core.supervisor_state import (
     Down,
     Ended,
     Errand,
-    Goal,
     Halt,
     Idle,
     New,
-    PauseStep,
     Restart,
     Start,
     StartStep,
     State,
-    Step,
     StopStep,
-    Waiting,
     child_of,
-    find_child,
     is_halting,
-    place_of,
 )
 from otp_runtime.errors import RuntimeBug
-from otp_runtime.terms.pid import Pid
-from otp_runtime.terms.reason import is_abnormal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from otp_runtime.core.child_spec import ChildSpec, SupervisorFlags
+    from otp_runtime.terms.pid import Pid
 
 __all__ = [
     "REQUESTS",
@@ -224,7 +229,7 @@ REQUESTS = (
 
 def initial(flags: SupervisorFlags, specs: Iterable[ChildSpec]) -> State:
     """Make the state of a supervisor that has not begun; flags and specs are checked already."""
-    return State(flags, tuple(Child(spec) for spec in specs))
+    return State(flags, Roster.of(Child(spec) for spec in specs))
 
 
 def step(state: State, event: Event, now: float) -> tuple[State, tuple[Action, ...]]:
@@ -236,33 +241,7 @@ def step(state: State, event: Event, now: float) -> tuple[State, tuple[Action, .
     Raises:
         RuntimeBug: When the event cannot happen in this state; `state` is as it was.
     """
-    turn = _Turn(state, now)
-    match event:
-        case Begin():
-            _begin(turn)
-        case ChildStarted(child_id, pid):
-            _start_succeeded(turn, child_id, pid)
-        case ChildIgnored(child_id):
-            _start_ignored(turn, child_id)
-        case ChildStartFailed(child_id, reason):
-            _start_failed(turn, child_id, reason)
-        case ChildExited(pid, reason):
-            _exited(turn, pid, reason)
-        case DeadlinePassed(pid):
-            _deadline_passed(turn, pid)
-        case Asked(tag, Suspend()) if state.suspended:
-            # not counted, and not queued: it would take effect after the resume
-            turn.do(Answer(tag, Ok()))
-        case Asked() | RetryDue():
-            _queue(turn, event)
-        case Resumed():
-            turn.change(suspended=False)
-        case StopRequested(reason):
-            _stop_requested(turn, reason)
-        case _:
-            assert_never(event)
-    _advance(turn)
-    return turn.state, tuple(turn.actions)
+    return turns.step(_RULES, Turn(state, now), event)
 
 
 def key_of(state: State, pid: Pid) -> Any:
@@ -295,45 +274,13 @@ def describe(state: State) -> dict[str, Any]:
 # --- events -------------------------------------------------------------------------------
 
 
-class _Turn:
-    """One step in the making: the state so far, and the actions so far."""
-
-    __slots__ = ("actions", "now", "state")
-
-    def __init__(self, state: State, now: float) -> None:
-        self.state = state
-        self.now = now
-        self.actions: list[Action] = []
-
-    def do(self, *actions: Action) -> None:
-        self.actions += actions
-
-    def change(self, **fields: Any) -> None:
-        self.state = replace(self.state, **fields)
-
-    def plan(self, steps: Iterable[Step], goal: Goal) -> None:
-        self.change(phase=Busy(tuple(steps), goal))
-
-    def put(self, child: Child, **fields: Any) -> Child:
-        changed = replace(child, **fields)
-        children = self.state.children
-        at = place_of(self.state, child.spec.id)
-        if at is not None:
-            self.change(children=(*children[:at], changed, *children[at + 1 :]))
-        return changed
-
-    def drop(self, child: Child) -> None:
-        kept = (old for old in self.state.children if old.spec.id != child.spec.id)
-        self.change(children=tuple(kept))
-
-
-def _begin(turn: _Turn) -> None:
+def _begin(turn: Turn) -> None:
     if not isinstance(turn.state.phase, New):
         raise RuntimeBug("a supervisor began twice")
     turn.plan((StartStep(child.spec.id) for child in turn.state.children), Boot())
 
 
-def _start_succeeded(turn: _Turn, child_id: object, pid: Pid) -> None:
+def _start_succeeded(turn: Turn, child_id: object, pid: Pid) -> None:
     child, busy = _starting(turn.state, child_id)
     if child_of(turn.state, pid) is not None:
         raise RuntimeBug(f"{pid!r} started for child {child_id!r} and is another child's process")
@@ -341,33 +288,33 @@ def _start_succeeded(turn: _Turn, child_id: object, pid: Pid) -> None:
     turn.put(child, pid=pid, ended=None, due=None, streak=Streak(restarts, turn.now))
     if isinstance(busy.goal, Start):
         turn.do(Answer(busy.goal.tag, Ok(pid)))
-    _step_done(turn, busy)
+    step_done(turn, busy)
 
 
-def _start_ignored(turn: _Turn, child_id: object) -> None:
+def _start_ignored(turn: Turn, child_id: object) -> None:
     child, busy = _starting(turn.state, child_id)
-    _gone(turn, child)
+    gone(turn, child)
     if isinstance(busy.goal, Restart):
         turn.do(Release(child_id))
     if isinstance(busy.goal, Start):
         turn.do(Answer(busy.goal.tag, Ok(None)))
-    _step_done(turn, busy)
+    step_done(turn, busy)
 
 
-def _start_failed(turn: _Turn, child_id: object, reason: object) -> None:
+def _start_failed(turn: Turn, child_id: object, reason: object) -> None:
     child, busy = _starting(turn.state, child_id)
     match busy.goal:
         case Boot():
-            _report(turn, "start_error", child, reason)
-            _halt(turn, ("shutdown", ("failed_to_start_child", child_id, reason)))
+            turn.report("start_error", child.spec.id, pid_of(child), reason)
+            halt(turn, ("shutdown", ("failed_to_start_child", child_id, reason)))
         case Restart() if child.spec.backoff is not None:
-            allowed = _count_restart(turn)
-            child, wait = _wait_of(turn, child, None)
-            _report(turn, "start_error", child, reason, counted=True, wait=wait)
-            _restart_or_give_up(turn, child, None, allowed=allowed, wait=wait)
+            allowed = turn.count_restart()
+            child, wait = wait_of(turn, child, None)
+            turn.report("start_error", child.spec.id, pid_of(child), reason, counted=True, wait=wait)
+            restart_or_give_up(turn, child, None, allowed=allowed, wait=wait)
         case Restart():
             turn.put(child, pid="restarting")
-            _report(turn, "start_error", child, reason, counted=True)
+            turn.report("start_error", child.spec.id, pid_of(child), reason, counted=True)
             turn.do(Retry(child_id))
             turn.change(phase=Idle())
         case Start(tag, new):
@@ -376,34 +323,31 @@ def _start_failed(turn: _Turn, child_id: object, reason: object) -> None:
             turn.do(Answer(tag, Err(start_error(child_id, reason))))
             turn.change(phase=Idle())
         case Halt():
-            _step_done(turn, busy)
+            step_done(turn, busy)
         case Errand():
             raise RuntimeBug("a plan without a start had a start step")
         case _:
             assert_never(busy.goal)
 
 
-def _exited(turn: _Turn, pid: Pid, reason: object) -> None:
+def _exited(turn: Turn, pid: Pid, reason: object) -> None:
     child = child_of(turn.state, pid)
     if child is None or child.ended is not None:
         return  # not a child, or no longer one, or told twice
     match turn.state.phase:
+        case Idle() if not turn.state.suspended:
+            ended(turn, child, pid, reason)
         case Busy(steps=(StopStep(child_id, timed), *_)) as busy if child_id == child.spec.id:
             if timed:
                 turn.do(DisarmTimer(pid))
-            _stopped(turn, child, reason)
-            _step_done(turn, busy)
+            stopped(turn, child, reason)
+            step_done(turn, busy)
         case _:
             turn.put(child, ended=Ended(reason, turn.now))
-            _queue(turn, ChildExited(pid, reason))
+            turn.queue(ChildExited(pid, reason))
 
 
-def _queue(turn: _Turn, event: Waiting) -> None:
-    if not isinstance(turn.state.phase, Down):
-        turn.change(backlog=(*turn.state.backlog, event))
-
-
-def _deadline_passed(turn: _Turn, pid: Pid) -> None:
+def _deadline_passed(turn: Turn, pid: Pid) -> None:
     match turn.state.phase:
         case Busy(steps=(StopStep(child_id, timed=True), *rest)) as busy:
             child = child_of(turn.state, pid)
@@ -414,237 +358,57 @@ def _deadline_passed(turn: _Turn, pid: Pid) -> None:
             pass  # it died in time, and the timer's event was already on its way
 
 
-def _stop_requested(turn: _Turn, reason: object) -> None:
+def _stop_requested(turn: Turn, reason: object) -> None:
     match turn.state.phase:
         case Down() | Busy(goal=Halt()):
             return
         case Busy(steps=(StartStep(child_id) as first, *_)):
             turn.do(AbortStart(child_id))
-            _halt(turn, reason, first)
+            halt(turn, reason, first)
         case Busy(steps=(first, *rest)):
             # The stop under way is part of the halt; a terminate_child still gets its answer.
             answers = (todo for todo in rest if isinstance(todo, AnswerStep))
-            _halt(turn, reason, first, *answers)
+            halt(turn, reason, first, *answers)
         case _:
-            _halt(turn, reason)
+            halt(turn, reason)
 
 
-# --- the plan -----------------------------------------------------------------------------
+# --- what waits ---------------------------------------------------------------------------
 
 
-def _advance(turn: _Turn) -> None:
+def _advance(turn: Turn) -> None:
     """Do what can be done: the plan until a step has to wait, then the backlog in order."""
     while True:
         match turn.state.phase:
             case Busy(steps=(), goal=goal):
-                _plan_done(turn, goal)
+                plan_done(turn, goal)
             case Busy(under_way=False) as busy:
-                _take_step(turn, busy)
+                take_step(turn, busy)
             case Idle() if turn.state.backlog and not turn.state.suspended:
-                first, *rest = turn.state.backlog
-                turn.change(backlog=tuple(rest))
-                _handle(turn, first)
+                first, rest = turn.state.backlog.pop()
+                turn.change(backlog=rest)
+                handle(turn, first)
             case _:
                 return
-
-
-def _take_step(turn: _Turn, busy: Busy) -> None:
-    match busy.steps[0]:
-        case StopStep(child_id):
-            _take_stop(turn, busy, find_child(turn.state, child_id))
-        case StartStep(child_id):
-            child = _child(turn.state, child_id)
-            turn.do(StartChild(child_id, child.spec))
-            turn.change(phase=replace(busy, under_way=True))
-        case PauseStep(child_id, seconds):
-            turn.put(_child(turn.state, child_id), pid="restarting", due=turn.now + seconds)
-            turn.do(Retry(child_id, seconds))
-            turn.change(phase=Idle())
-        case AnswerStep(answer):
-            turn.do(answer)
-            _step_done(turn, busy)
-        case _ as never:
-            assert_never(never)
-
-
-def _take_stop(turn: _Turn, busy: Busy, child: Child | None) -> None:
-    """Begin to stop a child, or be done at once where there is no process (any more)."""
-    if child is None:
-        _step_done(turn, busy)
-    elif child.ended is not None:
-        _stopped(turn, child, child.ended.reason)
-        if isinstance(busy.goal, Errand):
-            turn.do(Release(child.spec.id))
-        _step_done(turn, busy)
-    elif isinstance(child.pid, Pid):
-        actions = stop_actions(child.spec, child.pid)
-        turn.do(*actions)
-        timed = any(isinstance(action, ArmTimer) for action in actions)
-        steps = (StopStep(child.spec.id, timed), *busy.steps[1:])
-        turn.change(phase=replace(busy, steps=steps, under_way=True))
-    else:
-        _gone(turn, child)
-        if child.pid == "restarting" and isinstance(busy.goal, Errand):
-            # nor are the siblings that were to start with it
-            down = (one for one in siblings_of(turn.state, child) if _child(turn.state, one).pid is None)
-            turn.do(Release(child.spec.id), *map(Release, down))
-        _step_done(turn, busy)
-
-
-def _step_done(turn: _Turn, busy: Busy) -> None:
-    turn.plan(busy.steps[1:], busy.goal)
-
-
-def _plan_done(turn: _Turn, goal: Goal) -> None:
-    match goal:
-        case Boot():
-            turn.change(phase=Idle())
-            turn.do(Started())
-        case Restart() | Start() | Errand():
-            turn.change(phase=Idle())
-        case Halt(reason):
-            turn.change(phase=Down(), backlog=())
-            turn.do(Stop(reason))
-        case _:
-            assert_never(goal)
-
-
-def _halt(turn: _Turn, reason: object, *under_way: Step) -> None:
-    """Stop all children, last started first, and then the supervisor.
-
-    A step that is under way is finished first; stopping its child again is then no work.
-    """
-    stops = (StopStep(child.spec.id) for child in reversed(turn.state.children))
-    turn.change(phase=Busy((*under_way, *stops), Halt(reason), under_way=bool(under_way)))
-
-
-# --- the queue ----------------------------------------------------------------------------
-
-
-def _handle(turn: _Turn, event: Waiting) -> None:
-    match event:
-        case Asked(tag, request):
-            turn.state = plan_request(turn.state, tag, request)
-            if isinstance(request, DeleteChild) and find_child(turn.state, request.id) is None:
-                # it may have been stopped for a sibling's restart that is still ahead
-                turn.do(Release(request.id))
-        case RetryDue(child_id):
-            child = find_child(turn.state, child_id)
-            if child is not None and child.pid == "restarting" and not _is_early(turn, child):
-                _retry(turn, child)
-        case ChildExited(pid, reason):
-            child = child_of(turn.state, pid)
-            if child is not None:  # else a stop found it dead and the death is dealt with
-                _ended(turn, child, pid, reason)
-        case _:
-            assert_never(event)
-
-
-def _ended(turn: _Turn, child: Child, pid: Pid, reason: object) -> None:
-    """A child ended by itself: restart it, leave it, or shut down."""
-    if should_restart(child.spec.restart, reason):
-        allowed = _count_restart(turn)
-        siblings = siblings_of(turn.state, child) if allowed else ()
-        child, wait = _wait_of(turn, child, turn.now if child.ended is None else child.ended.at)
-        _report(turn, "child_terminated", child, reason, counted=True, siblings=siblings, wait=wait)
-        _restart_or_give_up(turn, child, pid, allowed=allowed, wait=wait)
-        return
-    if is_abnormal(reason):
-        _report(turn, "child_terminated", child, reason)
-    _gone(turn, child)
-    if is_auto_shutdown_due(turn.state, child.spec):
-        _halt(turn, "shutdown")
-
-
-def _is_early(turn: _Turn, child: Child) -> bool:
-    """Whether a retry is one of an earlier wait, which was cancelled."""
-    return child.due is not None and turn.now < child.due
-
-
-def _retry(turn: _Turn, child: Child) -> None:
-    # one that has waited was counted before
-    allowed = child.due is not None or _count_restart(turn)
-    _restart_or_give_up(turn, child, None, allowed=allowed)
-
-
-def _wait_of(turn: _Turn, child: Child, died_at: float | None) -> tuple[Child, float]:
-    """Give a child with one more restart in a row, and the seconds that it waits for it."""
-    streak, wait = next_wait(child.spec.backoff, child.streak, child.spec.id, died_at)
-    return turn.put(child, streak=streak), wait
-
-
-def _restart_or_give_up(turn: _Turn, child: Child, pid: Pid | None, *, allowed: bool, wait: float = 0.0) -> None:
-    child = turn.put(child, pid=None, ended=None, due=None)
-    if allowed:
-        turn.plan(restart_steps(turn.state, child, wait), Restart(child.spec.id))
-        return
-    reason = "reached_max_restart_intensity"
-    _report(turn, "shutdown", child, reason, pid=pid, counted=True)
-    _halt(turn, "shutdown")
-
-
-def _count_restart(turn: _Turn) -> bool:
-    flags = turn.state.flags
-    counted = add_restart(turn.state.restarts, turn.now, flags.max_restarts, flags.max_seconds)
-    turn.change(restarts=counted.restarts)
-    return counted.allowed
-
-
-# --- pieces -------------------------------------------------------------------------------
 
 
 def _starting(state: State, child_id: object) -> tuple[Child, Busy]:
     """Give the child whose start is under way; anything else is the performer's mistake."""
     match state.phase:
         case Busy(steps=(StartStep(expected), *_)) as busy if expected == child_id:
-            return _child(state, child_id), busy
+            return child_in(state, child_id), busy
         case _:
             raise RuntimeBug(f"no start of child {child_id!r} is under way")
 
 
-def _child(state: State, child_id: object) -> Child:
-    child = find_child(state, child_id)
-    if child is None:
-        raise RuntimeBug(f"the plan names child {child_id!r}, which is not there")
-    return child
-
-
-def _stopped(turn: _Turn, child: Child, reason: object) -> None:
-    match turn.state.phase:
-        case Busy(goal=Restart(because)):
-            pass
-        case _:
-            because = None
-    if not ended_as_told(child.spec, reason):
-        _report(turn, "shutdown_error", child, reason, because=because)
-    elif because is not None and isinstance(child.pid, Pid):
-        turn.do(Note(child.spec.id, child.pid, reason, turn.state.flags.strategy, because))
-    _gone(turn, child)
-
-
-def _gone(turn: _Turn, child: Child) -> None:
-    """A child is down for now: a temporary one is forgotten, any other keeps its place."""
-    if child.spec.restart == "temporary":
-        turn.drop(child)
-    else:
-        turn.put(child, pid=None, ended=None, due=None)
-
-
-def _report(
-    turn: _Turn,
-    context: ReportContext,
-    child: Child,
-    reason: object,
-    *,
-    pid: Pid | None = None,
-    counted: bool = False,
-    siblings: tuple[Any, ...] = (),
-    wait: float = 0.0,
-    because: Any = None,
-) -> None:
-    flags = turn.state.flags
-    if pid is None and isinstance(child.pid, Pid):
-        pid = child.pid
-    count = (len(turn.state.restarts), flags.max_restarts, flags.max_seconds)
-    restart = count if counted else None
-    turn.do(Report(context, child.spec.id, pid, reason, restart, flags.strategy, siblings, wait, because))
+_RULES = turns.Rules(
+    begin=_begin,
+    started=_start_succeeded,
+    ignored=_start_ignored,
+    failed=_start_failed,
+    exited=_exited,
+    deadline=_deadline_passed,
+    stop=_stop_requested,
+    is_over=lambda state: isinstance(state.phase, Down),
+    advance=_advance,
+)

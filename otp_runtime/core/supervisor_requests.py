@@ -105,7 +105,7 @@ def _start(state: State, tag: Any, spec: ChildSpec) -> State:
         return _answered(state, tag, Err(error))
     match find_child(state, spec.id):
         case None:
-            children = (*state.children, Child(spec))
+            children = state.children.add(Child(spec))
             plan = Busy((StartStep(spec.id),), Start(tag, new=True))
             return replace(state, children=children, phase=plan)
         case Child(pid=Pid() as pid):
@@ -133,8 +133,7 @@ def _delete(state: State, tag: Any, child_id: object) -> State:
     refusal = _why_not_stopped(state, child_id)
     if refusal is not None:
         return _answered(state, tag, Err(refusal))
-    kept = tuple(child for child in state.children if child.spec.id != child_id)
-    return _answered(replace(state, children=kept), tag, Ok())
+    return _answered(replace(state, children=state.children.drop(child_id)), tag, Ok())
 
 
 def _why_not_stopped(state: State, child_id: object) -> NotFound | Running | Restarting | None:

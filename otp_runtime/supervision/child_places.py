@@ -55,7 +55,6 @@ class ChildPlaces:
     def dropped(self, before: Any, after: Any) -> None:
         """A decision has changed the children of a static supervisor: forget those whose spec went."""
         if self.by_id and len(after) < len(before):
-            left = {child.spec.id for child in after}
             for child in before:
-                if child.spec.id not in left:
+                if after.get(child.spec.id) is None:
                     self._forget(places.place_of_child(self._own, child.spec.id))

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from otp_runtime import telemetry
 from otp_runtime.core import messages as wire
 from otp_runtime.core import supervisor_messages as core
+from otp_runtime.core.roster import Roster
 from otp_runtime.errors import CodecError
 from otp_runtime.host import box as boxes
 from otp_runtime.host import poller
@@ -120,7 +121,7 @@ class Performer:
         self._asked_for: core.StartChildRequest | None = None
         self.offspring = Offspring(context, serve, self._on_word, self._on_death)
         self._places = ChildPlaces(
-            context.place, by_id=isinstance(state.children, tuple), forget=self.offspring.mailboxes.forget
+            context.place, by_id=isinstance(state.children, Roster), forget=self.offspring.mailboxes.forget
         )
 
     def feed(self, event: core.Event) -> None:

@@ -524,7 +524,7 @@ class TestStop:
         sup.fail("a", "killed")
 
         assert (Stop("shutdown"),) == sup.actions
-        assert () == sup.state.backlog
+        assert not sup.state.backlog
 
     def test_before_it_began_it_stops_at_once(self):
         """There is nothing to stop."""
@@ -536,7 +536,7 @@ class TestStop:
         sup.feed(StopRequested("shutdown"))
 
         assert () == sup.feed(Asked("t", WhichChildren()))
-        assert () == sup.state.backlog
+        assert not sup.state.backlog
 
 
 class TestAutoShutdown:

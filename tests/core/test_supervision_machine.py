@@ -248,7 +248,7 @@ class SupervisorMachine(RuleBasedStateMachine):
     def idle_supervisor_has_answered_everything(self):
         if isinstance(self.state.phase, Idle):
             assert all(answers == 1 for answers in self.asked.values())
-            assert () == self.state.backlog
+            assert not self.state.backlog
 
     @invariant()
     def intensity_is_never_exceeded(self):
