@@ -101,7 +101,7 @@ class TestMany:
         """It costs its supervisor what it costs among few, in processor time."""
         few, many = (self.cost_among(count) for count in (5, 60))
 
-        assert many < 2 * few + 1.0
+        assert many < 1.5 * few + 0.5
 
     @pytest.mark.stress
     @pytest.mark.timeout(1200)
@@ -109,8 +109,8 @@ class TestMany:
         """They start, answer, are restarted at the price of one among ten, and stop."""
         few, many = (self.cost_among(count) for count in (10, 2000))
 
-        # a fork copies what a larger parent has: 1.2 times among a thousand when this was written
-        assert many < 3 * few + 1.0
+        # a fork copies the page table of a larger parent, and the looks at children go on meanwhile
+        assert many < 2 * few
 
     def cost_among(self, count):
         with DynamicSupervisor.start_link(max_restarts=MANY) as sup:
