@@ -1,5 +1,6 @@
 """Children in their order, found without a look at the others."""
 
+import gc
 import sys
 
 from hypothesis import given
@@ -69,10 +70,13 @@ class TestDecision:
             nonlocal calls
             calls += event in {"call", "c_call"}
 
+        # a collection runs what somebody wants to be called at one
+        gc.disable()
         sys.setprofile(note)
         try:
             sup.end(count // 2)
             sup.start(count // 2)
         finally:
             sys.setprofile(None)
+            gc.enable()
         return calls
