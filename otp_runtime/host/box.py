@@ -138,11 +138,20 @@ class Box:
     @classmethod
     def create(cls, path: str, process_id: int, reaper: int, kind: int, started_at: float) -> Box:
         """Make the box of a process that is about to be."""
-        mapped = make_mapped(path, SIZE)
-        box = cls(path, mapped)
-        _IDENTITY.pack_into(mapped, _IDENTITY_AT, process_id, reaper, 0, 0, started_at)
-        _HEAD.pack_into(mapped, 0, MAGIC, VERSION, kind)
+        box = cls(path, make_mapped(path, SIZE))
+        box._begin(process_id, reaper, kind, started_at)
         return box
+
+    @classmethod
+    def create_unseen(cls, process_id: int, reaper: int, kind: int, started_at: float) -> Box:
+        """Make a box that has no file, for a process that is to do as if it were one."""
+        box = cls("", mmap.mmap(-1, SIZE))
+        box._begin(process_id, reaper, kind, started_at)
+        return box
+
+    def _begin(self, process_id: int, reaper: int, kind: int, started_at: float) -> None:
+        _IDENTITY.pack_into(self._map, _IDENTITY_AT, process_id, reaper, 0, 0, started_at)
+        _HEAD.pack_into(self._map, 0, MAGIC, VERSION, kind)
 
     @classmethod
     def open(cls, path: str) -> Box | None:

@@ -103,13 +103,6 @@ def _has_ended(directory: NodeDirectory, process_id: int) -> bool:
         box.close()
 
 
-def rehearse(context: Context) -> None:
-    """Touch what taking a name touches, and change nothing."""
-    _await_burial(context, "\x02")
-    with context.directory.lock():
-        owner_of(context.directory, "\x02")
-
-
 def register_any(context: Context, name: Any) -> None:
     """Give this process a name of any kind: a local one, `Via` a registry, or a global one."""
     if isinstance(name, str):

@@ -20,7 +20,7 @@ import struct
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from otp_runtime.core import demand
 from otp_runtime.host import box as boxes
@@ -54,14 +54,32 @@ ORDER_MAX: Final = 32_768
 LENGTH: Final = struct.Struct("<I")
 
 
-rehearsal: Callable[[Context], None] | None = None
-"""What a spare does while nobody waits for it, in a context that is thrown away after that."""
+rehearsal: Rehearsal | None = None
+"""What a spare does while nobody waits for it."""
 
 
-def rehearse_with(function: Callable[[Context], None]) -> None:
-    """Say how a spare goes through what it will go through as a server: see `rehearsal`."""
+class Rehearsal(NamedTuple):
+    """How a spare goes through what it will go through as a server, in a context that is thrown away after that."""
+
+    write: Callable[[NodeHandle], bytes]
+    """In the OS parent: give the text, all that is not done by a server itself."""
+    play: Callable[[Context, bytes], None]
+
+
+def rehearse_with(write: Callable[[NodeHandle], bytes], play: Callable[[Context, bytes], None]) -> None:
+    """Set `rehearsal`."""
     global rehearsal
-    rehearsal = function
+    rehearsal = Rehearsal(write, play)
+
+
+class Preparation(NamedTuple):
+    """What a spare does before it waits for its order."""
+
+    path: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    """What it imports, with that `sys.path`."""
+    script: bytes = b""
+    """What it rehearses."""
 
 
 @dataclass(slots=True)
@@ -84,8 +102,7 @@ class Spares:
         self._ready: dict[int, _Spare] = {}
         self._declared = 0
         self._demand = demand.NONE
-        self._path: tuple[str, ...] = ()
-        self._modules: tuple[str, ...] = ()
+        self._preparation = Preparation()
         self._is_retired = False
         self._timer: poller.TimerHandle | None = None
 
@@ -103,7 +120,7 @@ class Spares:
     def note(self, job: Job) -> None:
         """A process was started: the next one may be like it."""
         self._demand = demand.started(self._demand, poller.now())
-        self._path, self._modules = job.path, job.imports
+        self._preparation = self._preparation._replace(path=job.path, modules=job.imports)
         if self._missing() > 0:
             self._refill_in(REFILL_SECONDS)
 
@@ -206,6 +223,9 @@ class Spares:
 
     def _fork(self) -> None:
         context, directory = self._offspring.context, self._offspring.directory
+        if rehearsal is not None and not self._preparation.script:
+            self._preparation = self._preparation._replace(script=rehearsal.write(context.node))
+        preparation = self._preparation
         number = directory.next_id()
         pipes: list[int] = []
         try:
@@ -218,7 +238,7 @@ class Spares:
             kernel.keep_descriptors_spare(orders)
             here = kernel.own_process()
             template = self._offspring.template
-            forked = template.fork_spare(number, says, reads, self._path, self._modules)
+            forked = template.fork_spare(number, says, reads, preparation)
             os_pid = current.fork_for_child() if forked is None else forked
         except OSError:
             for fd in pipes:
@@ -226,7 +246,7 @@ class Spares:
             directory.forget_spare(number)
             raise
         if os_pid == 0:
-            run(context.node, box, here, says, reads, self._path, self._modules)
+            run(context.node, box, here, says, reads, preparation)
         for fd in (says, reads):
             os.close(fd)
         for fd in (heard, orders):
@@ -236,7 +256,7 @@ class Spares:
         child.os_process = kernel.OsProcess(os_pid, kernel.start_time(os_pid) or 0)
         box.inhabit(child.os_process)
         child.words["gone"] = lambda: self._gone(number)
-        self._ready[number] = _Spare(child, orders, box, self._path if self._modules else ())
+        self._ready[number] = _Spare(child, orders, box, preparation.path if preparation.modules else ())
         self._offspring.adopt(child)
         child.on_word = lambda _word: self._booted(child)
         self._offspring.listen_to_boot(child)
@@ -264,8 +284,7 @@ def run(
     reaper: kernel.OsProcess,
     says: int,
     reads: int,
-    path: tuple[str, ...],
-    modules: tuple[str, ...],
+    preparation: Preparation,
 ) -> NoReturn:
     """Be a spare: the child of a fork. Boot as far as it goes, wait for a job, do it. Never returns."""
     status = 1
@@ -276,10 +295,11 @@ def run(
         kernel.raise_own_oom_score(boot.OOM_SCORE)
         boot.write_native_stacks(node, identity.id)
         current.enter(node)
-        if modules:
-            sys.path[:] = path
-            boot.import_modules(modules)
-        _rehearse(node, box)
+        if preparation.modules:
+            sys.path[:] = preparation.path
+            boot.import_modules(preparation.modules)
+        if preparation.script:
+            _rehearse(node, box, preparation.script)
         context = Context(node, identity.id, box, is_program=False, parent=identity.reaper)
         current.become(context)
         boot.listen_to_signals(context, reaper)
@@ -297,21 +317,18 @@ def run(
         os._exit(status)
 
 
-def _rehearse(node: NodeHandle, own: Box) -> None:
+def _rehearse(node: NodeHandle, own: Box, script: bytes) -> None:
     """Go once through what a server goes through: each page that it looks at is copied now, and not when it is one.
 
     With a black box of its own, which nobody finds, as nobody finds this process.
     """
-    if rehearsal is None:
-        return
+    assert rehearsal is not None
     identity = own.identity
-    path = f"{node.directory.spare(identity.id)}-rehearsal"
-    box = Box.create(path, identity.id, identity.reaper, boxes.KIND_SERVER, time.time())
-    os.unlink(path)
+    box = Box.create_unseen(identity.id, identity.reaper, boxes.KIND_SERVER, identity.started_at)
     context = Context(node, identity.id, box, is_program=False, parent=identity.reaper)
     current.become(context)
     context.link_back(identity.reaper)
-    rehearsal(context)
+    rehearsal.play(context, script)
     current.forget(context)
     context.close()
     box.close()

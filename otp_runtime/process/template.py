@@ -72,11 +72,9 @@ class Template:
         """
         return self._fork(self._offspring.directory.box(process_id), [boot_fd], job.to_term())
 
-    def fork_spare(
-        self, number: int, says: int, reads: int, path: tuple[str, ...], modules: tuple[str, ...]
-    ) -> int | None:
+    def fork_spare(self, number: int, says: int, reads: int, preparation: spares.Preparation) -> int | None:
         """As `fork_child`, of a spare: see `spares.run`."""
-        return self._fork(self._offspring.directory.spare(number), [says, reads], [path, modules])
+        return self._fork(self._offspring.directory.spare(number), [says, reads], list(preparation))
 
     def _fork(self, box_path: str, fds: list[int], what: list[Any]) -> int | None:
         self._starts += 1
@@ -241,8 +239,8 @@ def _serve(node: NodeHandle, parent: kernel.OsProcess, orders: int, answers: int
 def _become(node: NodeHandle, box: Box, parent: kernel.OsProcess, fds: list[int], what: list[Any]) -> NoReturn:
     match fds:
         case [says, reads]:
-            path, modules = what
-            spares.run(node, box, parent, says, reads, tuple(path), tuple(modules))
+            path, modules, script = what
+            spares.run(node, box, parent, says, reads, spares.Preparation(tuple(path), tuple(modules), script))
         case [boot_fd, *_]:
             boot.run_child(node, Job.from_term(what), box, parent, boot_fd, _no_supervisor)
         case _:

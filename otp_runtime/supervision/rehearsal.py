@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from otp_runtime.behaviours.gen_server import GenServer
 from otp_runtime.behaviours.returns import NoReply, Reply, Stop
 from otp_runtime.core import messages as wire
-from otp_runtime.process import boot, names, places, spares
+from otp_runtime.process import boot, places, spares
 from otp_runtime.process.job import Job
 
 if TYPE_CHECKING:
     from otp_runtime.behaviours.gen import Client
     from otp_runtime.process.context import Context
+    from otp_runtime.process.handle import NodeHandle
 
 PART = "understudy"
 UNSAID = -1
@@ -40,13 +41,16 @@ class Understudy(GenServer[int]):
         return Stop("normal", state) if request == "end" else NoReply(state + 1)
 
 
-def rehearse(context: Context) -> None:
-    """Be a server, from a job to its end, in a process that is none yet: see `spares.rehearsal`."""
+def write(node: NodeHandle) -> bytes:
+    """Give the job of the rehearsal, as a spare is given its own."""
+    return node.codec.encode(Job("start", node.seal(Understudy.start_link, (None,), {}, PART), PART, 0).to_term())
+
+
+def play(context: Context, script: bytes) -> None:
+    """Be a server, from a job to its end, in a process that is none yet: see `spares.Rehearsal`."""
     codec = context.codec
-    job = Job("start", context.node.seal(Understudy.start_link, (None,), {}, PART), PART, context.parent)
-    job = Job.from_term(codec.decode(codec.encode(job.to_term())))
+    job = Job.from_term(codec.decode(script))
     context.place = places.place_of(context.directory, job, context.id)
-    names.rehearse(context)
     for envelope in ([wire.CALL, context.id, 0, PART], [wire.CAST, "more"], [wire.CAST, "end"]):
         context.put_copy(codec.encode(envelope))
     boot.live(context, boot.Boot(context.node, UNSAID), job, _nobody)
@@ -56,4 +60,4 @@ def _nobody(*_args: Any) -> None:
     """No supervisor is rehearsed."""
 
 
-spares.rehearse_with(rehearse)
+spares.rehearse_with(write, play)
