@@ -8,11 +8,11 @@ goes on with its work, and each child keeps for itself, alone, the old version o
 next fork: a quarter of its memory. And the parent copies a thousand pages for the next death, while somebody waits. A
 template does nothing between two forks; its parent writes its own pages as often as it likes.
 
-A template runs library code only, as its parent does, and opens nothing of what it passes on. It is made for the second
-process that a parent starts, as many have only one, or for the first of those who will have more. It is replaced when
-its parent has imported more meanwhile, and after an upgrade there is none. Nobody can send it anything: it has no box.
-Where it cannot be had (a C library or a machine that is not known), or when it is gone or does not answer, the parent
-forks itself, as it does for the first.
+A template runs library code only, as its parent does, and opens nothing of what it passes on. The second process that a
+parent starts has one made, as many have only one, or the first of those who will have more: after that start, when
+nobody waits for it, and until it is ready the parent forks itself. It is replaced when its parent has imported more
+meanwhile, and after an upgrade there is none. Nobody can send it anything: it has no box. Where it cannot be had (a C
+library or a machine that is not known), or when it is gone or does not answer, the parent forks itself as well.
 """
 
 from __future__ import annotations
@@ -38,12 +38,13 @@ if TYPE_CHECKING:
 
 TITLE: Final = "otp:template"
 FIRST_USE: Final = 2
-"""Which start of a parent is the first that has a template made for it."""
+"""Which start of a parent is the first that has a template made."""
 
 FAILURES_MAX: Final = 3
 """After so many orders in a row that came to nothing a parent has no template any more."""
 
 ANSWER_SECONDS: Final = 1.0
+BIRTH_SECONDS: Final = 10.0
 """How long an answer may take, and the birth of a template: then it is killed, and its parent forks itself."""
 
 _ORDER: Final = struct.Struct("<I")
@@ -60,9 +61,11 @@ class Template:
         self._os_pid = self._pidfd = self._orders = self._answers = -1
         self._imports = 0
         self._failures = 0
+        self._is_ordered = False
+        self._born_by: float | None = None
 
     def expect_many(self) -> None:
-        """This parent will have several children: the first is to come from a template already."""
+        """This parent will have several children: the first has a template made for the others."""
         self._starts = FIRST_USE - 1
 
     def fork_child(self, process_id: int, boot_fd: int, job: Job) -> int | None:
@@ -82,7 +85,7 @@ class Template:
             return None
         if self._os_pid >= 0 and self._imports != current.imports_ahead:
             self.end()
-        if self._os_pid < 0 and not self._make():
+        if not self._is_ready():
             return None
         data = self._offspring.context.codec.encode([box_path, fds, what])
         answer = self._ask(_ORDER.pack(len(data)) + data)
@@ -107,8 +110,31 @@ class Template:
         os.waitpid(self._os_pid, 0)
         self._forget()
 
-    def _make(self) -> bool:
-        """Fork one; say whether there is one now. Raises `OSError` as `fork` does."""
+    def _is_ready(self) -> bool:
+        """Say whether there is one that waits for orders; if there is none, have it made when nobody waits for that."""
+        if self._os_pid < 0:
+            if not self._is_ordered:
+                self._is_ordered = True
+                self._offspring.put_off(self._make)
+            return False
+        if self._born_by is not None:
+            if not _is_ready(self._answers, select.POLLIN, 0.0):
+                if poller.now() > self._born_by:
+                    self._failures += 1
+                    self.end()
+                return False
+            os.read(self._answers, _ANSWER.size)
+            self._born_by = None
+        return True
+
+    def _make(self) -> None:
+        """Fork one, which says when it is ready."""
+        self._is_ordered = False
+        if self._os_pid < 0 and self._failures < FAILURES_MAX and self._offspring.context.doomed is None:
+            with contextlib.suppress(OSError):
+                self._bear()
+
+    def _bear(self) -> None:
         node, here = self._offspring.context.node, kernel.own_process()
         orders, self._orders = os.pipe()
         try:
@@ -132,11 +158,14 @@ class Template:
         self._offspring.by_os_pid[os_pid] = None
         os.set_blocking(self._orders, False)
         self._pidfd = os.pidfd_open(os_pid)
-        self._offspring.context.poller.watch(self._pidfd, poller.READABLE, lambda _events: self.end())
-        if self._ask(b"") == 0:
-            return True
-        self.retire()
-        return False
+        self._offspring.context.poller.watch(self._pidfd, poller.READABLE, lambda _events: self._gone())
+        self._born_by = poller.now() + BIRTH_SECONDS
+
+    def _gone(self) -> None:
+        """It died: of itself only where it cannot be what it should."""
+        if self._born_by is not None:
+            self._failures += 1
+        self.end()
 
     def _ask(self, order: bytes) -> int | None:
         """Send an order and give the answer; None when there is none."""
@@ -176,6 +205,7 @@ class Template:
         self._offspring.context.poller.forget(self._pidfd)
         os.close(self._pidfd)
         self._os_pid = -1
+        self._born_by = None
         self._close()
 
     def _close(self) -> None:
@@ -198,7 +228,6 @@ def run(node: NodeHandle, parent: kernel.OsProcess, orders: int, answers: int) -
     try:
         kernel.close_all_but({orders, answers})
         boot.forget_handlers()
-        kernel.set_title(TITLE)
         if kernel.die_with_parent(parent):
             current.enter(node)
             maker = SiblingMaker()
@@ -213,6 +242,7 @@ def run(node: NodeHandle, parent: kernel.OsProcess, orders: int, answers: int) -
 
 def _serve(node: NodeHandle, parent: kernel.OsProcess, orders: int, answers: int, maker: SiblingMaker) -> None:
     os.write(answers, _ANSWER.pack(0))
+    kernel.set_title(TITLE)
     while order := _read(orders, _ORDER.size):
         data = _read(orders, _ORDER.unpack(order)[0])
         path, fds, what = node.codec.decode(data)

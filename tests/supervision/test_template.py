@@ -43,9 +43,13 @@ def templates_of(sup):
     return [os_pid for os_pid in kernel.children_of(sup.os_pid) if kernel.title_of(os_pid) == TITLE][:1]
 
 
-def template_of(sup):
-    (os_pid,) = templates_of(sup)
-    return os_pid
+def template_of(sup, besides=None):
+    """Wait until a supervisor has a template that is ready, another one than `besides`; give its OS pid."""
+    deadline = poller.now() + WAIT
+    while (found := templates_of(sup)) in ([], [besides]):
+        assert poller.now() < deadline
+        current().pump(0.001)
+    return found[0]
 
 
 def start(sup):
@@ -75,18 +79,17 @@ class TestWhoHasOne:
         """The second start has it made."""
         with supervise(Told.child_spec(name="told")) as sup:
             wait_restarted("told", after=sigkill("told"))
-            found = templates_of(sup)
 
-        assert 1 == len(found)
+            assert template_of(sup)
 
     def test_a_dynamic_supervisor_has_one_from_its_first_child_on(self, me):
         """It is there to have many."""
         with DynamicSupervisor.start_link() as sup:
             before = templates_of(sup)
             start(sup)
-            found = templates_of(sup)
 
-        assert ([], 1) == (before, len(found))
+            assert template_of(sup)
+            assert [] == before
 
     def test_starts_go_on_with_the_same_one(self, me):
         """It is forked again and again."""
@@ -106,9 +109,8 @@ class TestWhoHasOne:
             from tests.supervision.keepers import Keeper
 
             DynamicSupervisor.start_child(sup, Keeper.child_spec(0))
-            second = template_of(sup)
 
-        assert first != second
+            assert template_of(sup, besides=first)
 
     def test_it_ends_with_its_supervisor(self, me):
         """Also when that is killed: the kernel tells it."""
@@ -129,6 +131,8 @@ class TestWhatComesFromIt:
     def test_its_os_parent_is_the_supervisor(self, me):
         """So the supervisor reaps it, and it dies with the supervisor."""
         with DynamicSupervisor.start_link() as sup:
+            start(sup)
+            template_of(sup)
             child = start(sup)
             found = GenServer.call(child, "who")[1] == sup.os_pid
 
@@ -137,8 +141,9 @@ class TestWhatComesFromIt:
     def test_the_c_library_knows_who_it_is(self, me):
         """`abort` signals the thread whose id glibc keeps: with another's, the template would die."""
         with DynamicSupervisor.start_link() as sup:
-            child = start(sup)
+            start(sup)
             template = template_of(sup)
+            child = start(sup)
             with pytest.raises(Exception, match="SIGABRT"):
                 GenServer.call(child, "abort")
             left = templates_of(sup)
@@ -146,9 +151,11 @@ class TestWhatComesFromIt:
         assert [template] == left
 
     def test_it_shares_no_descriptor_of_its_siblings(self, me):
-        """As many are open in the third as in the second."""
+        """As many are open in the third as in the second, and in the first, which its parent forked."""
         with DynamicSupervisor.start_link() as sup:
-            counts = [GenServer.call(start(sup), "descriptors") for _ in range(3)]
+            counts = [GenServer.call(start(sup), "descriptors")]
+            template_of(sup)
+            counts += [GenServer.call(start(sup), "descriptors") for _ in range(2)]
 
         assert 1 == len(set(counts))
 
@@ -158,13 +165,12 @@ class TestWithoutIt:
         """The start that finds it dead has its process all the same."""
         with DynamicSupervisor.start_link() as sup:
             start(sup)
-            kill_and_wait(template_of(sup))
+            killed = template_of(sup)
+            kill_and_wait(killed)
             child = start(sup)
-            answers = GenServer.call(child, "who")[0] == child.os_pid
-            start(sup)
-            found = templates_of(sup)
 
-        assert (True, 1) == (answers, len(found))
+            assert GenServer.call(child, "who")[0] == child.os_pid
+            assert template_of(sup, besides=killed)
 
     @pytest.mark.slow
     def test_one_that_does_not_answer_is_ended(self, me):
