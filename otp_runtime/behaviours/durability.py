@@ -49,12 +49,12 @@ class NamedClasses:
             raise LookupError(message)
         return found
 
-    def dump(self, thing: Any) -> bytes:
+    def dump(self, thing: Any, _apart: Any = None) -> bytes:
         """Refuse."""
         message = f"a durable state is data, and a {type(thing).__qualname__} is not"
         raise TypeError(message)
 
-    def load(self, data: bytes) -> Any:
+    def load(self, data: bytes, _buffers: Any = ()) -> Any:
         """Refuse."""
         message = "nothing is unpickled from a database"
         raise TypeError(message)

@@ -64,7 +64,7 @@ def cast(server: ServerRef, request: Any, timeout: float | None = 5.0) -> None:
         except ServerDown:
             return
     try:
-        payload = context.codec.encode([wire.CAST, request])
+        payload = context.parcels.encode([wire.CAST, request])
     except CodecError:
         context.codec.encode(request, "request")
         raise
@@ -119,7 +119,7 @@ def send_own_reply(context: Context, client: Client[Any], how: int, value: Any) 
 
 def send_reply(context: Context, caller: Any, serial: int, how: int, value: Any) -> None:
     """Send the answer to a request; to a caller that is dead or has given up it is nothing."""
-    payload = context.codec.encode([wire.REPLY, serial, how, value])
+    payload = context.parcels.encode([wire.REPLY, serial, how, value])
     if caller == context.id:
         slot = context.pending.get(serial)
         if slot is not None:
@@ -189,7 +189,7 @@ async def acall(server: Any, request: Any, timeout: float | None = 5.0) -> Any:
     context.pending[serial] = slot
     try:
         async with bridge.awake(context):
-            context.post(peer, context.codec.encode([wire.CALL, context.id, serial, request]))
+            context.post(peer, context.parcels.encode([wire.CALL, context.id, serial, request]))
             left = None if deadline is None else max(0.0, deadline - poller.now())
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(arrived, left)
@@ -284,7 +284,7 @@ def send_request(server: Any, request: Any) -> RequestId:
         return RequestId(server, request, 0, slot)
     slot = Slot(peer)
     serial = context.next_serial()
-    payload = context.encode_with([wire.CALL, context.id, serial, request], request, "request")
+    payload = context.pack([wire.CALL, context.id, serial, request], request, "request")
     context.pending[serial] = slot
     try:
         context.transmit(peer, payload, poller.now() + 5.0)

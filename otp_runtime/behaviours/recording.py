@@ -71,6 +71,7 @@ class Recorder:
         kind = MESSAGE
         if name == "handle_continue" or not payload:
             kind, payload = self._encoded(name, args, envelope)
+        payload = bytes(payload)
         try:
             if not self._file.append(kind, payload, poller.now()):
                 self.rebase(self._loop.state)

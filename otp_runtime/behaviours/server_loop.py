@@ -440,9 +440,12 @@ class ServerLoop:
             self.state = result.state
             context = self.context
             try:
-                payload = context.codec.encode([wire.REPLY, envelope[2], wire.VALUE, result.value])
+                payload = context.parcels.encode([wire.REPLY, envelope[2], wire.VALUE, result.value])
                 peer = context.peers.get(envelope[1])
-                if peer is None or not peer.write_now(payload):
+                if peer is not None:
+                    if not peer.write_now(payload):
+                        context.post(peer, payload)
+                else:
                     send_reply(context, envelope[1], envelope[2], wire.VALUE, result.value)
             except CodecError:
                 self._reply(envelope, wire.VALUE, result.value)

@@ -15,6 +15,7 @@ from otp_runtime.cluster import protocol
 from otp_runtime.core import messages as wire
 from otp_runtime.errors import CodecError
 from otp_runtime.process.peers import Peer
+from otp_runtime.terms.parcel import Parcel
 from otp_runtime.terms.pid import Pid
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class RemotePeer(Peer):
         return self._wrap(self._frame_head, payload)
 
     def _wrap(self, head: bytes, payload: bytes) -> bytes:
-        if protocol.MARK in payload and any(mark in payload for mark in protocol.SUSPECT):
+        if type(payload) is Parcel or (protocol.MARK in payload and any(mark in payload for mark in protocol.SUSPECT)):
             payload = self._as_data(payload)
         if len(payload) > self.max_bytes > 0:
             what = _WHAT.get(payload[1], "term")

@@ -244,8 +244,8 @@ class Box:
         seconds, numbers = self._loop or self._open_loop()
         size = len(message)
         if size > _HAND_MAX:
-            size = _HAND_MAX
-            message = message[:size]
+            message = message[:_HAND_MAX]
+            size = len(message)
         self._map[_HAND_AT : _HAND_AT + size] = message
         numbers[_HANDLED] = handled
         numbers[_HAND_SIZE] = size

@@ -10,13 +10,14 @@ import contextlib
 import ctypes
 import errno
 import functools
+import mmap
 import os
 import resource
 import select
 import signal
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -59,6 +60,29 @@ class OsProcess(NamedTuple):
 def libc() -> ctypes.CDLL:
     """Give the C library, for what Python has no name for."""
     return ctypes.CDLL(None, use_errno=True)
+
+
+_MAP_FIXED = 0x10
+_MAP_NORESERVE = 0x4000
+
+
+@functools.cache
+def _mmap() -> Any:
+    """Give mmap(2) itself."""
+    mmap = libc().mmap
+    size, number = ctypes.c_size_t, ctypes.c_int
+    mmap.argtypes = (ctypes.c_void_p, size, number, number, number, ctypes.c_long)
+    mmap.restype = ctypes.c_void_p
+    return mmap
+
+
+def map_over(mapping: mmap.mmap, fd: int, offset: int) -> None:
+    """Put pages of a file, private and to be written, in the place of those of a mapping. Raises OSError."""
+    address = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
+    flags = mmap.MAP_PRIVATE | _MAP_FIXED | _MAP_NORESERVE
+    if _mmap()(address, len(mapping), mmap.PROT_READ | mmap.PROT_WRITE, flags, fd, offset) != address:
+        errno = ctypes.get_errno()
+        raise OSError(errno, os.strerror(errno))
 
 
 def _prctl(option: int, value: int) -> None:

@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import struct
 import sys
 from typing import Any, Final
+
+from otp_runtime.host import segments
 
 MAGIC: Final = 0xC1
 WHOLE, PART, SEGMENT, ABORT = range(4)
@@ -36,7 +37,7 @@ _PART_DATA = PAYLOAD_MAX - _PART.size
 READ_SIZE = 65536
 RUN_MAX: Final = 16
 """So many full frames fill an empty mailbox."""
-SEGMENT_FROM = 512 * 1024
+SEGMENT_FROM = 64 * 1024
 TERM_MAX = 1 << 30
 
 pack_header = _HEADER.pack
@@ -276,19 +277,7 @@ class Unframer:
         name = data.decode("ascii", errors="replace")
         if "/" in name or not name[:1].isdigit():
             return b""
-        path = f"{self.segments}/{name}"
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except (OSError, ValueError):
-            return b""
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            return b""
-        with open(fd, "rb", buffering=0) as file:
-            payload = file.readall()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        return payload
+        return segments.take(f"{self.segments}/{name}")
 
     def unfinished(self) -> tuple[bytes, list[list[Any]]]:
         """Give, as data, the terms that have come in part; for another reader of the same mailbox to `resume`."""
@@ -303,22 +292,3 @@ class Unframer:
     def forget(self, sender: int) -> None:
         """Drop the unfinished term of a sender that died."""
         self._partial.pop(sender, None)
-
-
-def write_segment(path: str, payload: bytes) -> bool:
-    """Lay a payload into a segment; False when there is no room (it then travels in frames)."""
-    draft = f"{path}~"
-    try:
-        fd = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except OSError:
-        return False
-    try:
-        with open(fd, "wb", buffering=0) as file:
-            view = memoryview(payload)
-            while view:
-                view = view[file.write(view) or 0 :]
-        os.rename(draft, path)
-    except OSError:
-        os.unlink(draft)
-        return False
-    return True

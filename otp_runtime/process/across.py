@@ -55,9 +55,7 @@ class _Waiting:
         self.reason: Any = None
 
     def run(self, peer: Peer) -> Any:
-        payload = self.context.encode_with(
-            [wire.CALL, self.context.id, self.serial, self.message], self.message, "request"
-        )
+        payload = self.context.pack([wire.CALL, self.context.id, self.serial, self.message], self.message, "request")
         # held open, the mailbox is there as long as this caller waits, whoever dies
         mailbox = os.dup(peer.fd)
         self.context.pending[self.serial] = self.slot

@@ -74,7 +74,7 @@ def request(server: Any, message: Any, timeout: float | None, kind: int = wire.C
         raise CallingSelf(server, message, 0.0)
     serial = context.next_serial()
     try:
-        payload = context.codec.encode([kind, context.id, serial, message])
+        payload = context.parcels.encode([kind, context.id, serial, message])
     except CodecError:
         context.codec.encode(message, "request")
         raise

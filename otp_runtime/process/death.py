@@ -206,11 +206,11 @@ class _Unshipped:
     def load_class(self, ref: Any) -> type:
         return type(str(ref[1]), (), {"__repr__": lambda _self: f"<{ref[1]}>"})
 
-    def dump(self, thing: Any) -> bytes:
+    def dump(self, thing: Any, _apart: Any = None) -> bytes:
         raise CodecError("message", type(thing).__name__)
 
-    def load(self, data: bytes) -> Any:
-        return f"<{len(data)} bytes of a pickled object>"
+    def load(self, data: bytes, buffers: Any = ()) -> Any:
+        return f"<{len(data) + sum(map(len, buffers))} bytes of a pickled object>"
 
 
 def _native_stack(directory: NodeDirectory, process_id: int) -> str | None:

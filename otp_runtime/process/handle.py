@@ -12,6 +12,7 @@ from otp_runtime.errors import CodecError
 from otp_runtime.process import reports
 from otp_runtime.process.shipping import Shipper, check_globals
 from otp_runtime.terms.codec import Codec
+from otp_runtime.terms.parcels import ParcelCodec
 
 if TYPE_CHECKING:
     from otp_runtime.host.directory import NodeDirectory
@@ -33,6 +34,8 @@ class NodeHandle:
         """The processes that this OS process started, by id: the seconds each has to stop, None for ever."""
         self.shipper = Shipper(f"{directory.path}/defs")
         self.codec = Codec(self.shipper)
+        self.parcels = ParcelCodec(self.shipper)
+        """The codec of what is sent at once, within the node."""
         self._knows_durable = self._has_looked = False
 
     def seal(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], what: str) -> bytes:

@@ -17,9 +17,11 @@ from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, pipe
 from otp_runtime.host.box import QUEUED, Box
 from otp_runtime.host.pipe import FRAME_MAX, MAGIC, SHORT_HEADS, WHOLE, pack_header
+from otp_runtime.terms.parcel import Parcel
 
 if TYPE_CHECKING:
     from otp_runtime.host.directory import NodeDirectory
+    from otp_runtime.host.segments import Segments
     from otp_runtime.terms.pid import Pid, Ref
 
 BIRTH_SECONDS = 1.0
@@ -300,16 +302,17 @@ def _nowhere() -> int:
 
 
 def frames_for(
-    directory: NodeDirectory, payload: bytes, sender: int, receiver: int, number: int, *, survives: bool = False
+    segments: Segments, payload: bytes, sender: int, receiver: int, number: int, *, survives: bool = False
 ) -> list[bytes]:
     """Cut a payload into what can be written: one frame, many, or one that names a segment.
 
     Into a mailbox that `survives` goes all of it: a segment belongs to one life of its receiver.
     """
+    is_parcel = type(payload) is Parcel
     if len(payload) <= pipe.PAYLOAD_MAX:
         return [pipe.whole(payload)]
-    if len(payload) >= pipe.SEGMENT_FROM and not survives:
-        path = directory.segment(receiver, sender, number)
-        if pipe.write_segment(path, payload):
+    if (is_parcel or len(payload) >= pipe.SEGMENT_FROM) and not survives:
+        path = segments.lay(payload, receiver, number)
+        if path is not None:
             return [pipe.segment(path)]
-    return pipe.parts(payload, sender, number)
+    return pipe.parts(bytes(payload) if is_parcel else payload, sender, number)

@@ -78,7 +78,7 @@ def send(dest: Any, message: Any, timeout: float | None = 5.0) -> None:
     up to `timeout` seconds, then raises `MailboxFull`. A term that cannot be encoded is `CodecError`, here.
     """
     context = current()
-    payload = context.encode_with([wire.SEND, message], message, "message")
+    payload = context.pack([wire.SEND, message], message, "message")
     try:
         peer = reach(context, dest)
     except NoProcess:
@@ -103,7 +103,7 @@ def reach(context: Context, dest: Any) -> Peer | None:
 def deliver(context: Context, peer: Peer, payload: bytes, timeout: float | None) -> None:
     """Write a message that its receiver's overflow policy may refuse."""
     if peer.id == context.id:
-        context.send_to_self(payload)
+        context.send_to_self(bytes(payload))  # a copy of what may be the sender's own memory
         return
     deadline = None if timeout is None else poller.now() + timeout
     context.transmit(peer, payload, deadline, policy=peer.policy)

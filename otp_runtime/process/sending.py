@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from otp_runtime.errors import CodecError, MailboxFull
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, pipe, poller
+from otp_runtime.host.segments import KEPT_SECONDS, Segments
 from otp_runtime.process import route
 from otp_runtime.process.peers import Peer, frames_for, open_peer
 from otp_runtime.terms.pid import Pid
@@ -47,6 +48,9 @@ class Sending(abc.ABC):
         """Whose outbox is not empty. As long as there is anybody, who waits sleeps: room is told to a sleeper."""
         self._serial = 0
         self._segment = 0
+        self.parcels = node.parcels
+        self.segments = Segments(f"{self.directory.path}/seg", process_id)
+        self._is_dropping_segments = False
 
     def pid_of(self, process_id: Any) -> Pid:
         """Give the pid behind a key: an id of this node's, or the pid of a process elsewhere."""
@@ -143,6 +147,14 @@ class Sending(abc.ABC):
             self.codec.encode(term, what)
             raise
 
+    def pack(self, envelope: list[Any], term: Any, what: str) -> bytes:
+        """As `encode_with`, for what is sent at once: a `Parcel` where there is something large in it."""
+        try:
+            return self.parcels.encode(envelope)
+        except CodecError:
+            self.codec.encode(term, what)
+            raise
+
     def transmit(self, peer: Peer, payload: bytes, deadline: float | None, *, policy: int = 0) -> None:
         """Write a payload to a peer, waiting for room until `deadline`; raises `MailboxFull`.
 
@@ -165,7 +177,7 @@ class Sending(abc.ABC):
             peer.missed = True
             return
         self._segment += 1
-        frames = frames_for(self.directory, payload, self.id, peer.id, self._segment, survives=peer.survives)
+        frames = self._frames_for(peer, payload)
         if peer.aborting:
             frames.insert(0, pipe.abort(self.id, self._segment))
             peer.aborting = False
@@ -217,9 +229,25 @@ class Sending(abc.ABC):
             self.post(peer.relay, peer.wrap(payload))
             return
         self._segment += 1
-        frames = frames_for(self.directory, payload, self.id, peer.id, self._segment, survives=peer.survives)
+        frames = self._frames_for(peer, payload)
         peer.outbox.extend(frames)
         self._flush(peer)
+
+    def _frames_for(self, peer: Peer, payload: bytes) -> list[bytes]:
+        frames = frames_for(self.segments, payload, self.id, peer.id, self._segment, survives=peer.survives)
+        if self.segments.are_kept and not self._is_dropping_segments:
+            self._is_dropping_segments = True
+            self.poller.at(poller.now() + KEPT_SECONDS, self._drop_segments)
+        return frames
+
+    def _drop_segments(self) -> None:
+        """Give back the memory of segments that were kept for more large terms, when none has come for a while."""
+        due = self.segments.used_at + KEPT_SECONDS
+        if due > poller.now():
+            self.poller.at(due, self._drop_segments)
+        else:
+            self._is_dropping_segments = False
+            self.segments.drop()
 
     def post_frame(self, peer: Peer, frame: bytes) -> None:
         """Write one finished frame; what finds no room waits in the outbox."""

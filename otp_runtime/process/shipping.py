@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import dis
 import enum
+import functools
 import hashlib
 import importlib
 import io
@@ -30,10 +31,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from otp_runtime.errors import CodecError
 from otp_runtime.terms.instances import form_of
+from otp_runtime.terms.parcel import APART_FROM
 from otp_runtime.terms.reason import crash_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from otp_runtime.terms.parcel import Buffer
 
 ClassRef: TypeAlias = "list[str]"
 
@@ -160,13 +164,19 @@ class Shipper:
 
     # -- objects --------------------------------------------------------------------------------------------
 
-    def dump(self, thing: Any) -> bytes:
-        """Pickle anything; raises what the pickler raises."""
+    def dump(self, thing: Any, apart: list[Buffer] | None = None) -> bytes:
+        """Pickle anything; raises what the pickler raises.
+
+        Large buffers, of arrays for instance, are added to `apart` where that is given, and not copied.
+        """
         file = io.BytesIO()
+        before = len(apart or ())
         # whatever the fast pickler cannot do, dill may
         with contextlib.suppress(Exception):
-            _FastPickler(file, self).dump(thing)
+            _FastPickler(file, self, apart).dump(thing)
             return file.getvalue()
+        if apart:
+            del apart[before:]
         return self._dump_by_dill(thing)
 
     def _dump_by_dill(self, thing: Any) -> bytes:
@@ -178,9 +188,9 @@ class Shipper:
                 pickler_class(file, self).dump(thing)
             return file.getvalue()
 
-    def load(self, data: bytes) -> Any:
-        """Unpickle what `dump` gave."""
-        return _Unpickler(io.BytesIO(data), self).load()
+    def load(self, data: bytes, buffers: Sequence[Buffer] = ()) -> Any:
+        """Unpickle what `dump` gave, with the buffers that it put apart."""
+        return _Unpickler(io.BytesIO(data), self, buffers).load()
 
     # -- shared by the picklers -----------------------------------------------------------------------------
 
@@ -210,8 +220,9 @@ def _is_anonymous_builtin(cls: type) -> bool:
 
 
 class _FastPickler(pickle.Pickler):
-    def __init__(self, file: io.BytesIO, shipper: Shipper) -> None:
-        super().__init__(file, protocol=5)
+    def __init__(self, file: io.BytesIO, shipper: Shipper, apart: list[Buffer] | None = None) -> None:
+        put_apart = None if apart is None else functools.partial(_put_apart, apart)
+        super().__init__(file, protocol=5, buffer_callback=put_apart)
         self._shipper = shipper
 
     def persistent_id(self, obj: Any) -> Any:
@@ -223,9 +234,21 @@ class _FastPickler(pickle.Pickler):
         return NotImplemented
 
 
+def _put_apart(apart: list[Buffer], buffer: pickle.PickleBuffer) -> bool:
+    """Put a buffer apart, or have it in the pickle: what is small, or in pieces."""
+    try:
+        view = buffer.raw()
+    except BufferError:
+        return True
+    if view.nbytes < APART_FROM:
+        return True
+    apart.append(view)
+    return False
+
+
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, shipper: Shipper) -> None:
-        super().__init__(file)
+    def __init__(self, file: io.BytesIO, shipper: Shipper, buffers: Sequence[Buffer] = ()) -> None:
+        super().__init__(file, buffers=buffers)
         self._shipper = shipper
 
     def persistent_load(self, pid: Any) -> Any:

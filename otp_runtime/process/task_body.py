@@ -33,7 +33,7 @@ def run(owner: int, serial: int, fun: Callable[..., Any], /, *args: Any) -> None
     if context.peer(owner) is None:
         raise ExitWith(("shutdown", context.epitaph(owner)))
     value = run_alone(owner, fun, *args)
-    payload = context.encode_with([wire.REPLY, serial, wire.VALUE, value], value, "value of the task")
+    payload = context.pack([wire.REPLY, serial, wire.VALUE, value], value, "value of the task")
     peer = context.peer(owner)
     if peer is None:
         return

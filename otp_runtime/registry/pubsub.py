@@ -218,7 +218,7 @@ def _local(but: Pid | None, topic: str, message: Any, name: str, timeout: float 
     if not subscribers:
         return "ok"
     context = current()
-    payload = context.encode_with([wire.SEND, message], message, "message")
+    payload = context.pack([wire.SEND, message], message, "message")
     slow = []
     for pid, _value in subscribers:
         if pid != but and not _give(context, pid, payload, 0.0):

@@ -25,11 +25,13 @@ from otp_runtime.terms.exception_data import expand_exception
 from otp_runtime.terms.extensions import BUILDERS, CODE, EXPANDERS, TUPLE, Builder, Expander
 from otp_runtime.terms.instances import Instances, Shipper
 from otp_runtime.terms.offender import find_offender
+from otp_runtime.terms.parcel import MAGIC, Parcel, unflatten
 
 __all__ = ["Codec", "Shipper"]
 
 _FIXEXT1 = 0xD4  # the first byte of every mark
 _BIN8, _BIN16, _BIN32 = 0xC4, 0xC5, 0xC6
+_PARCEL = bytes([MAGIC])
 _MAX_KEPT_BYTES = 65_536  # a packer keeps its buffer: one that packed more is not kept
 
 
@@ -46,7 +48,7 @@ class Codec:
     ('inc', {2, 3})
     """
 
-    __slots__ = ("_idle", "_instances", "_marks")
+    __slots__ = ("_idle", "_instances", "_looks", "_marks")
 
     def __init__(self, shipper: Shipper | None = None, *, imports: bool = True) -> None:
         self._instances = Instances(shipper, imports=imports)
@@ -55,6 +57,8 @@ class Codec:
         # Idle packers. A packer is not re-entrant, so each encoding takes one out; `pop` and
         # `append` are atomic. One that was interrupted holds half a term and is not put back.
         self._idle: list[Packer] = []
+        self._looks = 0
+        """How many more terms are looked through before they are packed: see `ParcelCodec`."""
 
     def encode(self, term: Any, what: str = "term") -> bytes:
         """Return `term` as bytes.
@@ -62,6 +66,8 @@ class Codec:
         Runs code of the program only where a shipper pickles. Raises `CodecError` with the path
         of the part that cannot travel, which starts with `what`.
         """
+        if self._looks and self._holds_large(term):
+            return self._encode_slowly(term, what)
         try:
             packer = self._idle.pop()
         except IndexError:
@@ -72,6 +78,8 @@ class Codec:
             return self._encode_slowly(term, what)
         if len(data) <= _MAX_KEPT_BYTES:
             self._idle.append(packer)
+        else:
+            self._note_large(len(data))
         # msgpack packs a bytearray and a memoryview as if they were bytes, without asking.
         if (_BIN8 in data or _BIN16 in data or _BIN32 in data) and holds_buffer(term):
             return self._encode_slowly(term, what)
@@ -84,11 +92,14 @@ class Codec:
         process does not have, or a shipper. An exception never fails: see `exception_data`.
         """
         try:
-            raw = data if type(data) is bytes else bytes(data)
-            if _FIXEXT1 not in raw:
-                return unpackb(raw, strict_map_key=False, unicode_errors="surrogatepass")
+            if type(data) is not bytes:
+                if type(data) is Parcel:
+                    return self._open(data)
+                data = bytes(data)
+            if _FIXEXT1 not in data:
+                return unpackb(data, strict_map_key=False, unicode_errors="surrogatepass")
             return unpackb(
-                raw,
+                data,
                 strict_map_key=False,
                 unicode_errors="surrogatepass",
                 ext_hook=self._mark,
@@ -97,6 +108,8 @@ class Codec:
         except CodecError:
             raise
         except Exception as error:
+            if data[:1] == _PARCEL and type(data) is bytes:
+                return self.decode(_unflattened(data))
             raise _undecodable(data, error) from error
         except SystemExit as error:
             if type(error) is not SystemExit:  # an exit signal of ours, not a script imported
@@ -115,6 +128,13 @@ class Codec:
             return expander(value)
         return self._instances.expand(value)
 
+    def _holds_large(self, _term: Any) -> bool:
+        """Tell whether a term is better not packed the fast way."""
+        return False
+
+    def _note_large(self, size: int) -> None:
+        """A term of `size` bytes was packed the fast way."""
+
     # -- encoding, the slow way -----------------------------------------------------------------
 
     def _encode_slowly(self, term: Any, what: str) -> bytes:
@@ -129,15 +149,19 @@ class Codec:
         raise CodecError(path, name, detail=str(error or "")) from error
 
     def _pack_slowly(self, term: Any) -> bytes:
-        return _pack_thoroughly(term, self._expand_slowly)
+        return _pack_thoroughly(self._marked(term), self._expand_slowly)
 
     def _expand_slowly(self, value: Any) -> list[Any]:
         if isinstance(value, BaseException):
             expanded = expand_exception(value, self._instances.class_ref, self._repair)
         else:
             expanded = self._expand(value)
-        marked: list[Any] = mark_buffers(expanded)
+        marked: list[Any] = self._marked(expanded)
         return marked
+
+    def _marked(self, value: Any) -> Any:
+        """Return `value` with marked lists for what msgpack would pack without asking."""
+        return mark_buffers(value)
 
     def _repair(self, value: Any) -> Any:
         """Return `value`, part of an exception, or its text when it cannot travel."""
@@ -146,12 +170,23 @@ class Codec:
     def _travels(self, value: Any) -> bool:
         """Tell whether `value` can be packed as it is, the exceptions in it not repaired."""
         try:
-            _pack_thoroughly(value, lambda part: mark_buffers(self._expand(part)))
+            _pack_thoroughly(self._marked(value), lambda part: self._marked(self._expand(part)))
         except Exception:  # noqa: BLE001 - it does not, whatever the reason
             return False
         return True
 
     # -- decoding -------------------------------------------------------------------------------
+
+    def _open(self, parcel: Parcel) -> Any:
+        """Decode the head of a parcel, with its buffers at hand."""
+        marks = {letter: _Mark(build) for letter, build in self._instances.builders_for(parcel.buffers).items()}
+
+        def mark(code: int, data: bytes) -> Any:
+            return marks[data] if code == CODE and data in marks else self._mark(code, data)
+
+        return unpackb(
+            parcel.head, strict_map_key=False, unicode_errors="surrogatepass", ext_hook=mark, list_hook=_build
+        )
 
     def _mark(self, code: int, data: bytes) -> Any:
         if code == CODE:
@@ -178,10 +213,17 @@ def _build(items: list[Any]) -> Any:
 
 
 def _pack_thoroughly(term: Any, expand: Expander) -> bytes:
-    """Pack `term` with a packer that never meets again, minding buffers and lone surrogates."""
+    """Pack `term`, whose buffers are marked, with a packer that never meets again, minding lone surrogates."""
     packer = Packer(default=expand, strict_types=True, use_bin_type=True, unicode_errors="surrogatepass")
-    data: bytes = packer.pack(mark_buffers(term))
+    data: bytes = packer.pack(term)
     return data
+
+
+def _unflattened(data: bytes) -> Parcel:
+    try:
+        return unflatten(data)
+    except ValueError as error:
+        raise _undecodable(data, error) from error
 
 
 def _text_of(value: Any) -> str:

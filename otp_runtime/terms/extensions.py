@@ -51,6 +51,8 @@ ZONE_INFO = ExtType(CODE, b"Z")
 DECIMAL = ExtType(CODE, b"N")
 UUID = ExtType(CODE, b"u")
 FRACTION = ExtType(CODE, b"q")
+APART = ExtType(CODE, b"a")
+"""A buffer that lies beside the term: see `parcel`."""
 
 
 # -- taking apart -------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import Enum, Flag
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgpack import ExtType
 
@@ -24,8 +24,13 @@ from otp_runtime.terms.classes import (
     take_builtin,
 )
 from otp_runtime.terms.exception_data import EXCEPTION, build_exception, expand_exception
-from otp_runtime.terms.extensions import CODE, LATE_EXPANDERS, Builder
+from otp_runtime.terms.extensions import APART, CODE, LATE_EXPANDERS, Builder
 from otp_runtime.terms.offender import held_refused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from otp_runtime.terms.parcel import Buffer
 
 __all__ = ["Instances", "Shipper"]
 
@@ -36,6 +41,7 @@ ENUM = ExtType(CODE, b"E")
 FLAG = ExtType(CODE, b"F")
 SUBCLASS = ExtType(CODE, b"S")
 SHIPPED = ExtType(CODE, b"P")
+SHIPPED_APART = ExtType(CODE, b"A")
 
 
 class Shipper(Protocol):
@@ -47,11 +53,11 @@ class Shipper(Protocol):
     def load_class(self, ref: Any) -> type:
         """Return the class that `class_ref` made `ref` of, the same object each time."""
 
-    def dump(self, value: Any) -> bytes:
-        """Return `value` as bytes."""
+    def dump(self, value: Any, apart: list[Buffer] | None = None) -> bytes:
+        """Return `value` as bytes; its large buffers are added to `apart`, where that is given."""
 
-    def load(self, data: bytes) -> Any:
-        """Return the value that `dump` made `data` of."""
+    def load(self, data: bytes, buffers: Sequence[Buffer] = ()) -> Any:
+        """Return the value that `dump` made `data` of, and put `buffers` aside for."""
 
 
 class Instances:
@@ -108,7 +114,26 @@ class Instances:
             SUBCLASS.data: self._build_subclass,
             EXCEPTION.data: lambda items: build_exception(items[1:], self._find_or_none),
             SHIPPED.data: self._build_shipped,
+            APART.data: _build_nowhere,
+            SHIPPED_APART.data: _build_nowhere,
         }
+
+    def builders_for(self, buffers: Sequence[Buffer]) -> dict[bytes, Builder]:
+        """Return how the marked lists of a parcel are put together that stand for its `buffers`."""
+        if self._shipper is None:
+            message = "it is a parcel, and those stay within their node"
+            raise TypeError(message)
+        load = self._shipper.load
+
+        def build_apart(items: list[Any]) -> bytes:
+            buffer = buffers[items[1]]
+            return buffer if type(buffer) is bytes else bytes(buffer)
+
+        def build_shipped(items: list[Any]) -> Any:
+            _, data, first, count = items
+            return load(data, buffers[first : first + count])
+
+        return {APART.data: build_apart, SHIPPED_APART.data: build_shipped}
 
     # -- taking apart ---------------------------------------------------------------------------
 
@@ -217,6 +242,11 @@ class _Found:
     def __init__(self, cls: type | None, why: str = "") -> None:
         self.cls = cls
         self.why = why
+
+
+def _build_nowhere(_items: list[Any]) -> Any:
+    message = "the buffers that lay beside it are not here"
+    raise LookupError(message)
 
 
 def _name_of(reference: Any) -> str:

@@ -1,6 +1,7 @@
 """Processes of another node: called, sent to, watched, linked and ended like those of this one."""
 
 import gc
+import os
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,9 @@ from otp_runtime import (
 )
 from otp_runtime.cluster import standing
 from otp_runtime.process.current import current
+from otp_runtime.terms.parcel import APART_FROM
 from tests.cluster.servers import Colour, Hoard, Item, Trapping, eventually, full, rename, start
+from tests.process.large import Block
 
 
 @pytest.fixture
@@ -136,6 +139,16 @@ class TestCode:
             process.send(hoard, print)
 
         assert GenServer.call(hoard, "take") == []
+
+    def test_large_buffers(self, hoard):
+        """They do not lie beside what goes to another node: bytes go with it, pickled objects do not go."""
+        data = os.urandom(2 * APART_FROM)
+        for _ in range(3):
+            GenServer.cast(hoard, ("put", data, bytearray(data)))
+        with pytest.raises(CodecError, match="request"):
+            GenServer.cast(hoard, ("put", Block(data)))
+
+        assert [("put", data, bytearray(data))] * 3 == GenServer.call(hoard, "take")
 
     def test_class(self, hoard):
         """Is code too."""

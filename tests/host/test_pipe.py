@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otp_runtime.host import pipe
-from otp_runtime.host.pipe import Unframer, abort, parts, segment, whole, write_segment
+from otp_runtime.host.pipe import Unframer, abort, parts, segment, whole
+from otp_runtime.host.segments import Segments
 
 LONG = bytes(range(256)) * 100
 
@@ -201,10 +202,12 @@ class TestParts:
 class TestSegment:
     def test_is_read_and_removed(self, unframer, tmp_path):
         """The frame only names it; its reader takes the file away."""
-        path = tmp_path / "1.2.3"
-        assert write_segment(str(path), LONG)
+        segments = Segments(str(tmp_path), 2)
+        path = segments.lay(LONG, 1, 3)
+        assert path is not None
+        segments.drop()
 
-        assert unframer.feed(segment(str(path))) == [LONG]
+        assert unframer.feed(segment(path)) == [LONG]
         assert list(tmp_path.iterdir()) == []
 
     def test_that_is_not_there(self, unframer):
@@ -235,16 +238,6 @@ class TestSegment:
         (tmp_path / "1.2.3").symlink_to("/etc/hostname")
 
         assert unframer.feed(segment("1.2.3")) == []
-
-    def test_no_room(self, tmp_path):
-        """Where none can be made it says so, and leaves nothing."""
-        assert not write_segment(str(tmp_path / "missing" / "1.2.3"), LONG)
-        assert list(tmp_path.iterdir()) == []
-
-    def test_full_disk(self, small_disk):
-        """The draft that did not fit is removed."""
-        assert not write_segment(str(small_disk / "1.2.3"), bytes(1 << 20))
-        assert list(small_disk.iterdir()) == []
 
 
 class TestGarbage:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from otp_runtime import Bind, Down, Node, NoProcess, ReceiveTimeout, process
+from otp_runtime.host.segments import KEPT_SECONDS
 from otp_runtime.testing import assert_receive
 from otp_runtime.testing.nodes import private_node
 from tests.process import plain
@@ -209,10 +210,12 @@ class TestSizes:
         assert found == [bytes(1 << 20)] * 2
 
     def test_no_file_is_left(self, otp_node, me):
-        """Large terms travel in files; whoever reads one takes it away."""
+        """Large terms travel in files; whoever reads one takes it away, and its sender keeps it but for a moment."""
         pid = process.spawn(plain.echo)
         process.send(pid, (me, bytes(4 << 20)))
         process.receive(bytes, 5.0)
+        with pytest.raises(ReceiveTimeout):
+            process.receive(str, KEPT_SECONDS + 0.5)
 
         assert os.listdir(otp_node.directory / "seg") == []
 
@@ -223,7 +226,7 @@ class TestSizes:
         process.exit(pid, "kill")
         assert_receive(Down, 5.0)
 
-        assert os.listdir(otp_node.directory / "seg") == []
+        assert [name for name in os.listdir(otp_node.directory / "seg") if name.startswith(f"{pid.id}.")] == []
 
 
 class TestGarbage:
