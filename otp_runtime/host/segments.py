@@ -193,10 +193,14 @@ def _read(fd: int) -> bytes:
 
 
 def _read_piece(fd: int, piece: slice) -> bytes:
-    data = os.pread(fd, piece.stop - piece.start, piece.start)
-    if len(data) != piece.stop - piece.start:
-        message = "cut short"
-        raise ValueError(message)
+    size = piece.stop - piece.start
+    data = os.pread(fd, size, piece.start)
+    while len(data) < size:  # the kernel gives 2 GiB at most
+        more = os.pread(fd, size - len(data), piece.start + len(data))
+        if not more:
+            message = "cut short"
+            raise ValueError(message)
+        data += more
     return data
 
 

@@ -30,7 +30,6 @@ APART_FROM: Final = 128 * 1024
 _FIXED = struct.Struct("<BBHIQ")
 _ENTRY = struct.Struct("<Q")
 _PAGE: Final = 4096
-COUNT_MAX: Final = 1 << 14
 
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -106,7 +105,7 @@ def layout_of(start: bytes, size: int) -> Layout | int:
         return _FIXED.size
     magic, version, zero, count, length = _FIXED.unpack_from(start)
     at: int = _FIXED.size + count * _ENTRY.size
-    if magic != MAGIC or version != VERSION or zero or count > COUNT_MAX or at + length > size:
+    if magic != MAGIC or version != VERSION or zero or at + length > size:
         raise _not_one("not one of ours")
     if len(start) < at:
         return at

@@ -49,7 +49,7 @@ class ParcelCodec(Codec):
 
     def _holds_large(self, term: Any) -> bool:
         found = _holds_large(term, self._large_types)
-        self._looks = _LOOKS if found else self._looks - 1
+        self._looks = _LOOKS if found else max(0, self._looks - 1)  # another thread may have been faster
         return found
 
     def _encode_slowly(self, term: Any, what: str) -> bytes:

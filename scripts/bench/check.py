@@ -51,6 +51,7 @@ UNGUARDED = {
     "c-*": "the calls of call-*, beside another floor",
     "cast": "both cores without others, for tens of milliseconds: rare where there is other work",
     "cast-own-cores": "both cores without others, for tens of milliseconds: rare where there is other work",
+    "array-10m-*": "takes numpy, and a core without others for tens of milliseconds",
     "echo-10m-*": "a core without others, for tens of milliseconds: rare where there is other work",
 }
 

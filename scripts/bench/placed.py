@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
+import importlib.util
 import os
 import time
 from typing import TYPE_CHECKING
@@ -133,6 +135,34 @@ def _echo(size: str, placement: str) -> Callable[[Rig], Round]:
     return take
 
 
+def no_numpy() -> str:
+    return "" if importlib.util.find_spec("numpy") else "numpy is not installed"
+
+
+def _array(*, there_and_back: bool) -> Callable[[Rig], Round]:
+    """Send 10 MB of a numpy array: as an echo, or one way, until the server has handled it."""
+
+    def take(rig: Rig) -> Round:
+        numpy = importlib.import_module("numpy")
+        data = os.urandom(SIZES["10m"])
+        term = ("array", numpy.frombuffer(data, dtype="u1").copy())
+        floor = _large_floor(rig)
+
+        def echo() -> object:
+            return GenServer.call(rig.echo, term, timeout=60)
+
+        def tell() -> object:
+            GenServer.cast(rig.echo, term, timeout=60)
+            return GenServer.call(rig.echo, "count", timeout=60)
+
+        return rig.in_turns(
+            lambda: time_each(echo if there_and_back else tell, CALLS["10m"], warm_up=3),
+            lambda: time_each(lambda: floor.call(data), CALLS["10m"], warm_up=1),
+        )
+
+    return take
+
+
 CASTS = tuple(
     Measure(
         f"cast-{name}",
@@ -170,4 +200,22 @@ ECHO = tuple(
     )
     for name, placement in PLACEMENTS.items()
     for size in SIZES
+)
+ARRAYS = (
+    Measure(
+        "array-10m-echo",
+        "echo of 10 MB in a numpy array, placed freely (floor: as bytes)",
+        "us",
+        _array(there_and_back=True),
+        every=8,
+        lacks=no_numpy,
+    ),
+    Measure(
+        "array-10m-one-way",
+        "10 MB in a numpy array, until handled (floor: echo as bytes)",
+        "us",
+        _array(there_and_back=False),
+        every=8,
+        lacks=no_numpy,
+    ),
 )

@@ -23,7 +23,7 @@ _SORTED = {
     "Calls of other kinds": _beginning("call-name", "call-tuple", "call-rested"),
     "Casts": (*_beginning("cast"), *placed.CASTS),
     "Many clients": placed.FAN_IN,
-    "Large terms": placed.ECHO,
+    "Large terms": (*placed.ECHO, *placed.ARRAYS),
     "Names": _beginning("lookup", "registry"),
     "Kept states": (*_beginning("call-kept", "commit"), *kept.MEASURES),
     "Life and death": (*_beginning("start", "restart", "upgrade", "recycle"), *lifecycle.MEASURES),

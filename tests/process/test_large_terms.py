@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from otp_runtime import Down, GenServer, process, system, upgrade
-from otp_runtime.host.segments import KEPT_SECONDS
+from otp_runtime import Down, GenServer, Supervisor, process, system, upgrade
+from otp_runtime.host.segments import KEPT_SECONDS, Segments
 from otp_runtime.terms.parcel import APART_FROM
 from otp_runtime.testing import assert_receive
 from tests.process.large import Block, Shelf, facts, made
@@ -153,6 +153,21 @@ class TestElsewhere:
         system.resume(shelf)
 
         assert [(1, 1, SIZE, False), (1, 1, SIZE + 1, False)] == GenServer.call(shelf, "facts")
+
+    def test_durable_mailbox(self, otp_node):
+        """In one piece."""
+        spec = Shelf.child_spec(None, name="shelf", mailbox="durable")
+        with Supervisor.start_link([spec], strategy="one_for_one"):
+            GenServer.cast("shelf", ones())
+
+            assert [(1, 1, SIZE, False)] == GenServer.call("shelf", "facts")
+
+    def test_no_room(self, shelf, monkeypatch):
+        """In one piece, in frames."""
+        monkeypatch.setattr(Segments, "lay", lambda *_args: None)
+        GenServer.cast(shelf, ones())
+
+        assert [(1, 1, SIZE, False)] == GenServer.call(shelf, "facts")
 
     @pytest.mark.parametrize("options", [{"record": True}, {"restore": "last_good"}])
     def test_what_is_kept(self, otp_node, options):
