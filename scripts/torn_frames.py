@@ -6,7 +6,8 @@ processes of the node, some are forks of an attached program, which become proce
 
 Promises checked: every term that arrives is whole (checksum) and what its writer sent; each writer's terms arrive in
 order, none twice and none left out before the last; the receiver never waits in vain while a writer sends; what
-killed writers left unfinished is dropped, large terms' segments and boxes included; then nothing at all is left.
+killed writers left unfinished is dropped, large terms' segments and boxes included; then nothing at all is left. What
+is read where it lies is still what it was when twenty more terms have come, whatever its writer did to its own.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from _chaos import Storm, checksum, write_for_ever
+from _chaos import Aside, Storm, checksum, write_for_ever
 
 from otp_runtime import Down, Node, Pid, Signalled, attach, process
 from otp_runtime.testing import leaks
@@ -35,6 +36,7 @@ FORKED = 2
 SILENCE_SECONDS = 10.0
 LONGEST_START_SECONDS = 0.1
 MEAN_LIFE_SECONDS = 0.004
+HELD = 20
 
 
 def fork_writers(receiver: Pid, seed: int) -> None:
@@ -112,6 +114,7 @@ class Receiver:
         self.living: dict[int, Writer] = {}
         self.by_ref: dict[Any, int] = {}
         self.heard = time.monotonic()
+        self.held: collections.deque[tuple[int, bytes | Aside]] = collections.deque()
 
     def run(self) -> None:
         while self.storm.left > 0 and self.is_alive():
@@ -166,15 +169,26 @@ class Receiver:
             case _:
                 self.storm.violated(f"a message that nobody sent: {message!r:.200}")
 
-    def term(self, number: int, sequence: int, check: int, data: bytes) -> None:
+    def term(self, number: int, sequence: int, check: int, data: bytes | Aside) -> None:
         self.storm.count("terms checked")
         self.storm.count("bytes checked", len(data))
         self.storm.check(checksum(data) == check, f"term {sequence} of writer {number} is torn ({len(data)} bytes)")
+        self.look_again()
+        self.held.append((check, data))
         writer = self.writers[number]
         self.storm.check(writer.said_hello, f"term {sequence} of writer {number} came before its hello")
         expected = writer.next
         self.storm.check(sequence == expected, f"writer {number}: term {sequence} came, {expected} was next")
         writer.next = sequence + 1
+
+    def look_again(self) -> None:
+        """See that what came a while ago is still what it was, now that more has come in after it."""
+        if len(self.held) < HELD:
+            return
+        check, data = self.held.popleft()
+        self.storm.check(checksum(data) == check, f"a term of {len(data)} bytes has changed since it came")
+        if isinstance(data, Aside):
+            self.storm.count("buffers read where they lie" if type(data.data) is memoryview else "buffers copied")
 
     def down(self, number: int, reason: Any) -> None:
         self.storm.count("deaths told")
