@@ -1,8 +1,22 @@
 """An object with a buffer, and a server that keeps what it is sent. Importable: a pickled object is found by name."""
 
+import contextlib
+import os
 import pickle
+import time
 
-from otp_runtime import GenServer, NoReply, Reply, Task
+from otp_runtime import GenServer, NoReply, Reply, Task, process
+
+
+def segments_of(node, pid):
+    """The segments for a process that has just died, and of it: they go right after its `Down`. Waits a second."""
+    until = time.monotonic() + 1.0
+    while left := [name for name in os.listdir(node.directory / "seg") if str(pid.id) in name.split(".")[:2]]:
+        if time.monotonic() > until:
+            break
+        with contextlib.suppress(TimeoutError):
+            process.receive("never sent", 0.005)
+    return left
 
 
 class Block:

@@ -8,7 +8,7 @@ from otp_runtime import Down, GenServer, Supervisor, process, system, upgrade
 from otp_runtime.host.segments import KEPT_SECONDS, Segments
 from otp_runtime.terms.parcel import APART_FROM
 from otp_runtime.testing import assert_receive
-from tests.process.large import Block, Shelf, facts, made
+from tests.process.large import Block, Shelf, facts, made, segments_of
 
 SIZE = 2 * APART_FROM
 
@@ -128,7 +128,7 @@ class TestLife:
         os.kill(shelf.os_pid, 9)
         assert_receive(Down, 5.0)
 
-        assert [] == [name for name in segments(otp_node) if str(shelf.id) in name.split(".")[:2]]
+        assert [] == segments_of(otp_node, shelf)
 
     @pytest.mark.slow
     def test_given_back(self, otp_node, shelf):

@@ -10,6 +10,7 @@ from otp_runtime.host.segments import KEPT_SECONDS
 from otp_runtime.testing import assert_receive
 from otp_runtime.testing.nodes import private_node
 from tests.process import plain
+from tests.process.large import segments_of
 
 
 @dataclass(frozen=True)
@@ -209,6 +210,7 @@ class TestSizes:
 
         assert found == [bytes(1 << 20)] * 2
 
+    @pytest.mark.slow
     def test_no_file_is_left(self, otp_node, me):
         """Large terms travel in files; whoever reads one takes it away, and its sender keeps it but for a moment."""
         pid = process.spawn(plain.echo)
@@ -226,7 +228,7 @@ class TestSizes:
         process.exit(pid, "kill")
         assert_receive(Down, 5.0)
 
-        assert [name for name in os.listdir(otp_node.directory / "seg") if name.startswith(f"{pid.id}.")] == []
+        assert segments_of(otp_node, pid) == []
 
 
 class TestGarbage:
