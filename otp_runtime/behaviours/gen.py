@@ -173,7 +173,7 @@ async def acall(server: Any, request: Any, timeout: float | None = 5.0) -> Any:
     context = clients.caller(server, request)
     started = poller.now()
     deadline = None if timeout is None else started + timeout
-    context.codec.encode(request, "request")
+    context.parcels.encode(request, "request")
     peer = await bridge.find(context, server, deadline, request)
     if peer.id == context.id:
         raise CallingSelf(server, request, 0.0)
