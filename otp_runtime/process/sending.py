@@ -18,6 +18,7 @@ from otp_runtime.host import kernel, pipe, poller
 from otp_runtime.host.segments import KEPT_SECONDS, Segments
 from otp_runtime.process import route
 from otp_runtime.process.peers import Peer, frames_for, open_peer
+from otp_runtime.terms.parcel import Parcel
 from otp_runtime.terms.pid import Pid
 
 if TYPE_CHECKING:
@@ -234,6 +235,9 @@ class Sending(abc.ABC):
         self._flush(peer)
 
     def _frames_for(self, peer: Peer, payload: bytes) -> list[bytes]:
+        if peer.survives and type(payload) is Parcel:
+            # a message that outlives its receiver is known by its first bytes, and nothing lies beside it
+            payload = self.codec.encode(self.codec.decode(payload))
         frames = frames_for(self.segments, payload, self.id, peer.id, self._segment, survives=peer.survives)
         if self.segments.are_kept and not self._is_dropping_segments:
             self._is_dropping_segments = True

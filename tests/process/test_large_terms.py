@@ -7,7 +7,7 @@ import pytest
 from otp_runtime import Down, GenServer, Supervisor, process, system, upgrade
 from otp_runtime.host.segments import KEPT_SECONDS, Segments
 from otp_runtime.terms.parcel import APART_FROM
-from otp_runtime.testing import assert_receive
+from otp_runtime.testing import assert_receive, wait_restarted
 from tests.process.large import Block, Shelf, facts, made, segments_of
 
 SIZE = 2 * APART_FROM
@@ -155,12 +155,16 @@ class TestElsewhere:
         assert [(1, 1, SIZE, False), (1, 1, SIZE + 1, False)] == GenServer.call(shelf, "facts")
 
     def test_durable_mailbox(self, otp_node):
-        """In one piece."""
+        """In one piece, and it outlives its receiver as any message."""
         spec = Shelf.child_spec(None, name="shelf", mailbox="durable")
         with Supervisor.start_link([spec], strategy="one_for_one"):
+            victim = process.whereis("shelf")
+            system.suspend("shelf")
             GenServer.cast("shelf", ones())
+            os.kill(victim.os_pid, 9)
+            wait_restarted("shelf", victim)
 
-            assert [(1, 1, SIZE, False)] == GenServer.call("shelf", "facts")
+            assert [(1, 1, SIZE, True)] == GenServer.call("shelf", "facts")
 
     def test_no_room(self, shelf, monkeypatch):
         """In one piece, in frames."""
