@@ -37,7 +37,7 @@ _PART_DATA = PAYLOAD_MAX - _PART.size
 READ_SIZE = 65536
 RUN_MAX: Final = 16
 """So many full frames fill an empty mailbox."""
-SEGMENT_FROM = 64 * 1024
+SEGMENT_FROM = 128 * 1024
 TERM_MAX = 1 << 30
 
 pack_header = _HEADER.pack

@@ -24,7 +24,7 @@ __all__ = ["APART_FROM", "Buffer", "Layout", "Parcel", "flatten", "layout_of", "
 
 MAGIC: Final = 0xC1
 VERSION: Final = 1
-APART_FROM: Final = 128 * 1024
+APART_FROM: Final = 256 * 1024
 """From how many bytes on a buffer lies apart: below it, one more file costs more than one more copy."""
 
 _FIXED = struct.Struct("<BBHIQ")
