@@ -367,6 +367,14 @@ class NodeDirectory:
                 if name.startswith(f"{process_id}."):
                     os.unlink(f"{self._root}/seg/{name}")
 
+    def forget_kept_segments(self, sender: int) -> None:
+        """Remove the names of what a sender keeps for its next large terms: it does well without, should it go on."""
+        own = f"{sender}.{sender}."
+        for name in os.listdir(self.segments):
+            if name.startswith(own):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{self.segments}/{name}")
+
     def receivers_of_segments(self, sender: int) -> set[int]:
         """Give the ids of the processes for which a sender has segments here."""
         found = set()

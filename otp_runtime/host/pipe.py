@@ -22,8 +22,6 @@ import struct
 import sys
 from typing import Any, Final
 
-from otp_runtime.host import segments
-
 MAGIC: Final = 0xC1
 WHOLE, PART, SEGMENT, ABORT = range(4)
 
@@ -277,6 +275,8 @@ class Unframer:
         name = data.decode("ascii", errors="replace")
         if "/" in name or not name[:1].isdigit():
             return b""
+        from otp_runtime.host import segments  # only some need it
+
         return segments.take(f"{self.segments}/{name}")
 
     def unfinished(self) -> tuple[bytes, list[list[Any]]]:

@@ -50,6 +50,8 @@ _IOV_MAX = 1024
 class Segments:
     """The segments that one process lays."""
 
+    kept_seconds = KEPT_SECONDS
+
     def __init__(self, root: str, owner: int) -> None:
         """`root` is the directory where segments lie, `owner` the id of the process."""
         self._root = root
@@ -125,14 +127,6 @@ class Segments:
         del self._kept[name]
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
-
-    def sweep(self) -> None:
-        """Remove what a predecessor under the same id has kept; it does well without, should it go on itself."""
-        own = f"{self._owner}.{self._owner}."
-        for name in os.listdir(self._root):
-            if name.startswith(own):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(f"{self._root}/{name}")
 
 
 def _open_unused(name: str) -> int | None:

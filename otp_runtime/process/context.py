@@ -512,7 +512,7 @@ class Context(Sending):
         if reason == "normal":
             return
         peer.box.set_flag(boxes.SIGNALLED)
-        for frame in frames_for(self.segments, payload, self.id, peer.id, self.next_serial()):
+        for frame in frames_for(self, payload, self.id, peer.id, self.next_serial()):
             peer.write_lane(self.directory, frame)
         self.tell_parent_of(peer.box, peer.id, reason)
 

@@ -65,7 +65,7 @@ def take_up(context: Context, data: dict[str, Any]) -> list[int]:
     """
     context._serial = max(context._serial, data["serial"])  # noqa: SLF001
     context._segment = max(context._segment, data["segment"])  # noqa: SLF001
-    context.segments.sweep()
+    context.directory.forget_kept_segments(context.id)
     context.unframer.resume(data["half"], data["partial"])
     for payload, envelope in read_entries(context, data["inbox"]):
         context.put(payload, envelope)

@@ -21,7 +21,7 @@ from otp_runtime.terms.parcel import Parcel
 
 if TYPE_CHECKING:
     from otp_runtime.host.directory import NodeDirectory
-    from otp_runtime.host.segments import Segments
+    from otp_runtime.process.sending import Sending
     from otp_runtime.terms.pid import Pid, Ref
 
 BIRTH_SECONDS = 1.0
@@ -302,7 +302,7 @@ def _nowhere() -> int:
 
 
 def frames_for(
-    segments: Segments, payload: bytes, sender: int, receiver: int, number: int, *, survives: bool = False
+    process: Sending, payload: bytes, sender: int, receiver: int, number: int, *, survives: bool = False
 ) -> list[bytes]:
     """Cut a payload into what can be written: one frame, many, or one that names a segment.
 
@@ -312,7 +312,7 @@ def frames_for(
     if len(payload) <= pipe.PAYLOAD_MAX:
         return [pipe.whole(payload)]
     if (is_parcel or len(payload) >= pipe.SEGMENT_FROM) and not survives:
-        path = segments.lay(payload, receiver, number)
+        path = process.segments.lay(payload, receiver, number)
         if path is not None:
             return [pipe.segment(path)]
     return pipe.parts(bytes(payload) if is_parcel else payload, sender, number)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from otp_runtime.errors import CodecError, MailboxFull
 from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, pipe, poller
-from otp_runtime.host.segments import KEPT_SECONDS, Segments
 from otp_runtime.process import route
 from otp_runtime.process.peers import Peer, frames_for, open_peer
 from otp_runtime.terms.parcel import Parcel
@@ -23,6 +22,7 @@ from otp_runtime.terms.pid import Pid
 
 if TYPE_CHECKING:
     from otp_runtime.host.box import Box
+    from otp_runtime.host.segments import Segments
     from otp_runtime.process.handle import NodeHandle
 
 DYING_POLL_SECONDS = 0.0002
@@ -50,7 +50,7 @@ class Sending(abc.ABC):
         self._serial = 0
         self._segment = 0
         self.parcels = node.parcels
-        self.segments = Segments(f"{self.directory.path}/seg", process_id)
+        self._segments: Segments | None = None
         self._is_dropping_segments = False
 
     def pid_of(self, process_id: Any) -> Pid:
@@ -234,19 +234,29 @@ class Sending(abc.ABC):
         peer.outbox.extend(frames)
         self._flush(peer)
 
+    @property
+    def segments(self) -> Segments:
+        """The segments that this process lays; their module is imported by who sends something large."""
+        if self._segments is None:
+            from otp_runtime.host.segments import Segments
+
+            self._segments = Segments(self.directory.segments, self.id)
+        return self._segments
+
     def _frames_for(self, peer: Peer, payload: bytes) -> list[bytes]:
         if peer.survives and type(payload) is Parcel:
             # a message that outlives its receiver is known by its first bytes, and nothing lies beside it
             payload = self.codec.encode(self.codec.decode(payload))
-        frames = frames_for(self.segments, payload, self.id, peer.id, self._segment, survives=peer.survives)
-        if self.segments.are_kept and not self._is_dropping_segments:
+        frames = frames_for(self, payload, self.id, peer.id, self._segment, survives=peer.survives)
+        segments = self._segments
+        if segments is not None and segments.are_kept and not self._is_dropping_segments:
             self._is_dropping_segments = True
-            self.poller.at(poller.now() + KEPT_SECONDS, self._drop_segments)
+            self.poller.at(poller.now() + segments.kept_seconds, self._drop_segments)
         return frames
 
     def _drop_segments(self) -> None:
         """Give back the memory of segments that were kept for more large terms, when none has come for a while."""
-        due = self.segments.used_at + KEPT_SECONDS
+        due = self.segments.used_at + self.segments.kept_seconds
         if due > poller.now():
             self.poller.at(due, self._drop_segments)
         else:

@@ -206,6 +206,14 @@ class TestLock:
 
 
 class TestForget:
+    def test_kept_segments(self, directory):
+        """What a process has kept for itself goes, what is under way from it or to it does not."""
+        for name in ("7.7.1", "7.3.1", "3.7.1", "77.77.1"):
+            (directory.path / "seg" / name).touch()
+        directory.forget_kept_segments(7)
+
+        assert sorted(os.listdir(directory.path / "seg")) == ["3.7.1", "7.3.1", "77.77.1"]
+
     def test_mailbox(self, directory):
         """The dead keep their box; their mailbox and what lay in segments for them goes."""
         directory.make_mailbox(7)
