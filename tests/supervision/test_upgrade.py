@@ -838,6 +838,9 @@ class TestNothingIsLeft:
     )
     def test_upgrades_in_a_row_under_load(self, code, shop, count):
         """No process, descriptor or file is left by them."""
+        for _ in range(2):
+            # from now on the launcher has a template for the processes of clients
+            Agent.stop(Agent.start(int))
         code.shop(2)
         upgrade("shop", timeout=WAIT)
         _settle()
