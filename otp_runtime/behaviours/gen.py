@@ -189,7 +189,9 @@ async def acall(server: Any, request: Any, timeout: float | None = 5.0) -> Any:
     context.pending[serial] = slot
     try:
         async with bridge.awake(context):
-            context.post(peer, context.parcels.encode([wire.CALL, context.id, serial, request]))
+            # waking takes in the mail, and may have seen the end of the server already
+            if not slot.done:
+                context.post(peer, context.parcels.encode([wire.CALL, context.id, serial, request]))
             left = None if deadline is None else max(0.0, deadline - poller.now())
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(arrived, left)

@@ -95,7 +95,8 @@ async def wait_for_end(context: Context, peer: Peer, timeout: float | None, ask:
     peer.waiters.append(ended)
     try:
         async with bridge.awake(context):
-            if ask is not None:
+            # waking takes in the mail, and may have seen the end already: then there is nobody to ask
+            if ask is not None and not arrived.done():
                 ask()
             try:
                 return (await asyncio.wait_for(arrived, timeout),)

@@ -1,6 +1,8 @@
 """Event loops: servers with `async def` callbacks, and programs that call from one."""
 
 import asyncio
+import os
+import signal
 
 import pytest
 
@@ -19,6 +21,10 @@ from otp_runtime import (
     process,
     system,
 )
+from otp_runtime.host import box as boxes
+from otp_runtime.host.box import Box
+from otp_runtime.process.current import current
+from otp_runtime.process.peers import await_verdict
 from otp_runtime.testing import assert_receive, gate
 from tests.behaviours import async_servers as servers
 from tests.behaviours.async_servers import Async, Mixed
@@ -272,6 +278,26 @@ class TestAcall:
 
         assert asyncio.run(acall("coming back", "state")) == 7
 
+    def test_an_end_that_is_seen_on_the_way(self, me):
+        """The server is known, has died, and nothing was looked at since."""
+        pid = _dead_unseen()
+        with pytest.raises(ServerDown) as error:
+            asyncio.run(acall(pid, "state"))
+
+        assert error.value.reason.name == "SIGKILL"
+
+
+def _dead_unseen():
+    """Start a server and kill it; give its pid when its death is judged, which this process has not taken in."""
+    pid = Scripted.start(0)
+    call(pid, "state")
+    box = Box.open(current().directory.box(pid.id))
+    os.kill(pid.os_pid, signal.SIGKILL)
+    await_verdict(box)
+    assert box.flag(boxes.JUDGED)
+    box.close()
+    return pid
+
 
 class TestAstart:
     def test_starts(self, me):
@@ -328,6 +354,14 @@ class TestAstop:
                 asyncio.run(stop())
 
         assert error.value.reason == "custom"
+
+    def test_an_end_that_is_seen_on_the_way(self, me):
+        """The server is known, has died, and nothing was looked at since."""
+        pid = _dead_unseen()
+        with pytest.raises(ServerDown) as error:
+            asyncio.run(GenServer.astop(pid))
+
+        assert error.value.reason.name == "SIGKILL"
 
 
 class TestAwait:
