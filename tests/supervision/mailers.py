@@ -4,7 +4,7 @@ import os
 import resource
 import signal
 
-from otp_runtime import GenServer, NoReply, Reply, process, telemetry
+from otp_runtime import GenServer, NoReply, Reply, ServerDown, process, telemetry
 
 
 def kill_me():
@@ -76,6 +76,19 @@ class Deadly:
     def __reduce__(self):
         kill_me()
         return (int, ())
+
+
+def add_deadly(server, state):
+    """Count one, with an answer that kills."""
+    return Reply(Deadly(), (state[0], state[1] + 1))
+
+
+def ask(name, request, tester, **options):
+    """Call, and tell the tester what came."""
+    try:
+        process.send(tester, ("told", GenServer.call(name, request, 10.0, **options)))
+    except ServerDown as error:
+        process.send(tester, ("told", error.reason))
 
 
 class DeadlyToRead:

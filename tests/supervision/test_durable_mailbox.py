@@ -1,6 +1,7 @@
 """A mailbox that outlives its server: what is handled by whom, and how often, when one is killed."""
 
 import fcntl
+import functools
 import logging
 import os
 import select
@@ -23,8 +24,6 @@ from otp_runtime import (
     MailboxFull,
     NoReply,
     PartitionSupervisor,
-    Reply,
-    ServerDown,
     Stop,
     Supervisor,
     Via,
@@ -44,11 +43,12 @@ from tests.supervision.mailers import (
     AsyncMailer,
     Counter,
     Cramped,
-    Deadly,
     DeadlyToRead,
     Late,
     Mailer,
     Watched,
+    add_deadly,
+    ask,
     kill_me,
 )
 
@@ -378,14 +378,6 @@ class TestByName:
                 assert nothing_more()
 
 
-def ask(name, request, tester, **options):
-    """Call, and tell the tester what came."""
-    try:
-        process.send(tester, ("told", GenServer.call(name, request, 10.0, **options)))
-    except ServerDown as error:
-        process.send(tester, ("told", error.reason))
-
-
 class TestCalls:
     def test_who_waits_is_told_at_once(self, mailer, me):
         """And its request is dropped: nobody would hear the answer."""
@@ -644,11 +636,7 @@ class TestWithAState:
     def test_killed_between_the_state_and_the_reply(self, me):
         """Its state is kept, so it counts as handled; who waits on is told that no answer comes."""
         with supervise(Counter.child_spec((me, 0), name="mailer", redeliver=3)):
-
-            def add(server, state):
-                return Reply(Deadly(), (state[0], state[1] + 1))
-
-            process.spawn(lambda: ask("mailer", add, me, across_restart=True))
+            process.spawn(functools.partial(ask, "mailer", add_deadly, me, across_restart=True))
 
             assert assert_receive(("told", ...))[1] == "killed by SIGKILL"
             assert (GenServer.call("mailer", "count"), dead_letters()) == (1, [])
