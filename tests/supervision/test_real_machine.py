@@ -471,6 +471,7 @@ class TestRealSupervisors:
         run(examples=6, steps=15)
 
     @pytest.mark.stress
+    @pytest.mark.timeout(1200)
     def test_do_what_the_core_predicts_for_long(self, tmp_path, monkeypatch):
         """Other trees each time."""
         monkeypatch.setattr(RealSupervisors, "directory", str(tmp_path))
