@@ -239,7 +239,7 @@ class TestOwner:
     def test_that_does_not_trap_dies_with_a_task(self, me):
         """By the link, and its other tasks die with it."""
         before = set(process.list())
-        process.spawn_monitor(lambda: list(Task.async_stream(range(4), odd_exits)))
+        process.spawn_monitor(lambda: list(Task.async_stream(range(3), odd_exits)))
         down = process.receive(Down, LONG)
         for pid in set(process.list()) - before:
             pid.wait(LONG)
