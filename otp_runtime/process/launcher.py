@@ -102,6 +102,8 @@ class Launcher:
                 if (owner := self.programs.get(self.owner)) is not None:
                     owner.leaving = True
                     self._stop_next_root(owner)
+            case [wire.CAST, ["upgraded"]]:
+                self.offspring.spares.renew()
             case [wire.CAST, ["cancel_later", sender, serial]]:
                 timer = self.context.timers.pop((sender, serial), None)
                 if timer is not None:

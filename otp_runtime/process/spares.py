@@ -90,7 +90,22 @@ class _Spare:
     orders: int
     box: Box
     path: tuple[str, ...]
-    """The `sys.path` with which it has imported what it may need; () when it has imported nothing."""
+    """The `sys.path` with which it imports what it may need; () when it imports nothing."""
+    modules: tuple[str, ...]
+    has_booted: bool = False
+    is_old: bool = False
+    """Whether what it has imported may be other code than is on disk now."""
+
+    def suits(self, job: Job) -> bool:
+        """Say whether it can do a job, and keeps it waiting for nothing that the job would not wait for itself."""
+        if self.is_old or self.path not in {(), job.path}:
+            return False
+        return self.has_booted or set(self.modules) <= set(job.imports)
+
+    def end(self) -> None:
+        """Kill it, unless it is reaped already and waited for until what it left has ended."""
+        if self.child.pidfd >= 0:
+            kernel.send_signal(self.child.pidfd, signal.SIGKILL)
 
 
 class Spares:
@@ -124,17 +139,25 @@ class Spares:
         if self._missing() > 0:
             self._refill_in(REFILL_SECONDS)
 
+    def renew(self) -> None:
+        """Use none that has imported what is older than the code on disk; there may be others later."""
+        for spare in self._ready.values():
+            if spare.modules:
+                spare.is_old = True
+                spare.end()
+
     def retire(self) -> None:
         """End all, and fork no more."""
         self._is_retired = True
         for spare in self._ready.values():
-            kernel.send_signal(spare.child.pidfd, signal.SIGKILL)
+            spare.end()
 
     def end(self) -> None:
         """At the end of the parent: leave nothing behind."""
         self.retire()
         for number, spare in self._ready.items():
-            os.waitpid(spare.child.os_process.pid, 0)
+            if spare.child.pidfd >= 0:
+                os.waitpid(spare.child.os_process.pid, 0)
             self._offspring.directory.forget_spare(number)
         self._ready.clear()
 
@@ -148,7 +171,7 @@ class Spares:
         if len(data) > ORDER_MAX:
             return None
         for number, spare in list(self._ready.items()):
-            if spare.path not in {(), job.path}:
+            if not spare.suits(job):
                 continue
             if not kernel.has_ended(spare.child.pidfd) and self._order(spare, job, LENGTH.pack(len(data)) + data):
                 del self._ready[number]
@@ -219,7 +242,7 @@ class Spares:
             self._refill_in(self._demand.until - poller.now())
             return
         number = next(iter(self._ready))
-        kernel.send_signal(self._ready[number].child.pidfd, signal.SIGKILL)
+        self._ready[number].end()
 
     def _fork(self) -> None:
         context, directory = self._offspring.context, self._offspring.directory
@@ -256,13 +279,15 @@ class Spares:
         child.os_process = kernel.OsProcess(os_pid, kernel.start_time(os_pid) or 0)
         box.inhabit(child.os_process)
         child.words["gone"] = lambda: self._gone(number)
-        self._ready[number] = _Spare(child, orders, box, preparation.path if preparation.modules else ())
+        path = preparation.path if preparation.modules else ()
+        self._ready[number] = _Spare(child, orders, box, path, preparation.modules)
         self._offspring.adopt(child)
         child.on_word = lambda _word: self._booted(child)
         self._offspring.listen_to_boot(child)
 
     def _booted(self, child: Child) -> None:
         """A spare waits for its job, and has nothing to say until it is used."""
+        self._ready[child.id].has_booted = True
         self._offspring.ignore_boot(child)
 
     def _gone(self, number: int) -> None:

@@ -11,6 +11,7 @@ from otp_runtime.errors import CallingSelf, CallTimeout, NoProcess, ServerDown, 
 from otp_runtime.host import box as boxes
 from otp_runtime.host import poller
 from otp_runtime.process import client, names
+from otp_runtime.process.handle import LAUNCHER_ID
 from otp_runtime.terms.pid import Pid
 
 if TYPE_CHECKING:
@@ -44,7 +45,15 @@ def upgrade(server_or_supervisor: ServerRef, *, extra: Any = None, timeout: floa
     deadline = client.deadline_of(timeout, started)
     peer = names.find(context, server_or_supervisor, deadline, "upgrade")
     encoded = context.codec.encode(extra, "extra")
+    _tell_launcher(context)
     _upgrade(context, peer, server_or_supervisor, context.next_serial() << 24 | context.id & 0xFFFFFF, encoded, timeout)
+
+
+def _tell_launcher(context: Context) -> None:
+    """Have what the launcher has forked ahead ended: it may have imported the code that was on disk before."""
+    launcher = context.peer(LAUNCHER_ID)
+    if launcher is not None:
+        context.post(launcher, context.codec.encode([wire.CAST, ["upgraded"]]))
 
 
 def recycle(server: ServerRef, *, timeout: float | None = None) -> None:

@@ -33,6 +33,16 @@ class Shop(GenServer):
         return Reply(state, state)
 """
 
+HANGS = """
+import os
+here = os.path.dirname(__file__)
+with open(f"{here}/imports", "a") as file:
+    file.write("x")
+if os.path.getsize(f"{here}/imports") > 3:
+    # the program and two servers have imported it
+    open(f"{here}/nobody_writes")
+"""
+
 
 def supervise(*children, **flags):
     return Supervisor.start_link(list(children), strategy="one_for_one", **{"max_restarts": MANY, **flags})
@@ -287,6 +297,21 @@ class TestStartsInARow:
 
         assert [1, 1, 2, 2, 2] == told
 
+    def test_nobody_waits_for_the_import_of_another(self, me, tmp_path, monkeypatch):
+        """A spare that is still importing what the last start needed is not given a job that needs nothing of it."""
+        (tmp_path / "row_hangs.py").write_text(HANGS + SHOP.format(0))
+        os.mkfifo(tmp_path / "nobody_writes")
+        monkeypatch.syspath_prepend(tmp_path)
+        shop = importlib.import_module("row_hangs").Shop
+        servers = [shop.start_link() for _ in range(2)]
+        ahead = wait_for_spares(launcher(), 1)
+        agent = Agent.start_link(int, timeout=WAIT)
+        for server in (*servers, agent):
+            GenServer.stop(server)
+        sys.modules.pop("row_hangs")
+
+        assert agent.os_pid not in {one.pid for one in ahead}
+
 
 class TestUnseen:
     def test_nobody_lists_it(self, me):
@@ -361,3 +386,29 @@ class TestUpgrade:
                 assert wait_until_gone(ahead, WAIT)
         finally:
             code.forget()
+
+    @pytest.mark.parametrize("supervised", [False, True])
+    def test_it_ends_those_of_the_launcher(self, me, tmp_path, monkeypatch, supervised):
+        """What a program starts itself right after an upgrade runs the new code, whoever was upgraded."""
+        monkeypatch.syspath_prepend(tmp_path)
+        code = Code(tmp_path, "spare_row")
+        code.shop(1)
+        shop = code.load().Shop
+        try:
+            with supervise(shop.child_spec(0, name="shop")):
+                others = [one for _owner, one in spares()]
+                for one in others:
+                    os.kill(one.pid, signal.SIGKILL)
+                assert wait_until_gone(others, WAIT)
+                servers = [shop.start_link(0) for _ in range(2)]
+                wait_for_spares(launcher(), 1)
+                code.shop(2)
+                upgrade("shop" if supervised else servers[0], timeout=WAIT)
+                servers.append(shop.start_link(0))
+                version = GenServer.call(servers[-1], "version")
+                for server in servers:
+                    GenServer.stop(server)
+        finally:
+            code.forget()
+
+        assert 2 == version
