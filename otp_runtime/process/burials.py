@@ -181,6 +181,8 @@ class Burials:
             self._conclude(child, reason, has_mail=False)
         if child.job is None:
             child.words["gone"]()
+            # what is to be called then knows the child: it, and with it what is mapped, would wait for a collection
+            child.close_box()
         else:
             self._reaped.append(child)
 

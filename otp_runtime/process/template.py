@@ -137,11 +137,14 @@ class Template:
     def _bear(self) -> None:
         node, here = self._offspring.context.node, kernel.own_process()
         orders, self._orders = os.pipe()
+        pipes = [orders, self._orders]
         try:
             self._answers, answers = os.pipe()
+            pipes += [self._answers, answers]
+            kernel.keep_descriptors_spare(max(pipes))
         except OSError:
-            os.close(orders)
-            os.close(self._orders)
+            for fd in pipes:
+                os.close(fd)
             raise
         self._imports = current.imports_ahead
         try:

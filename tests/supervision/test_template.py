@@ -56,6 +56,12 @@ def start(sup):
     return DynamicSupervisor.start_child(sup, Told.child_spec(restart="temporary"))
 
 
+def boxes_open_in(sup):
+    """How many black boxes a supervisor has mapped."""
+    directory = f"/proc/{sup.os_pid}/fd"
+    return sum(".box" in os.readlink(f"{directory}/{number}") for number in os.listdir(directory))
+
+
 def kill_and_wait(os_pid):
     """End a process, and wait until it has ended."""
     pidfd = os.pidfd_open(os_pid)
@@ -193,6 +199,20 @@ class TestWithoutIt:
             record = why(child)
 
         assert (True, None) == (answers, record)
+
+
+class TestWhatAKilledSupervisorLeaves:
+    def test_whoever_ends_it_keeps_nothing_of_it_open(self, me):
+        """Children that fell to the supervisor above are ended there, and their boxes closed."""
+        children = [Told.child_spec(id=number) for number in range(3)]
+        inner = Supervisor.child_spec(children, strategy="one_for_one", name="inner")
+        with supervise(inner) as sup:
+            before = boxes_open_in(sup)
+            for _ in range(3):
+                wait_restarted("inner", after=sigkill("inner"))
+            after = boxes_open_in(sup)
+
+        assert before == after
 
 
 class TestWhatLiesTogether:
