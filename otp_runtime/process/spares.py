@@ -173,7 +173,10 @@ class Spares:
         for number, spare in list(self._ready.items()):
             if not spare.suits(job):
                 continue
-            if not kernel.has_ended(spare.child.pidfd) and self._order(spare, job, LENGTH.pack(len(data)) + data):
+            if kernel.is_stopped(spare.child.os_process.pid):
+                # it would keep its job waiting until somebody lets it go on
+                spare.end()
+            elif not kernel.has_ended(spare.child.pidfd) and self._order(spare, job, LENGTH.pack(len(data)) + data):
                 del self._ready[number]
                 return spare.child
         return None

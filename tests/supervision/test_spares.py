@@ -346,6 +346,17 @@ class TestDeath:
 
             assert Agent.get("a", lambda n: n) == 0
 
+    def test_a_stopped_one_is_not_used(self, me):
+        """A restart would wait until somebody lets it go on; it is ended, and made up for."""
+        with supervise(Agent.child_spec(int, name="a", spare=1)) as sup:
+            ahead = wait_for_spares(sup, 1)
+            for one in ahead:
+                os.kill(one.pid, signal.SIGSTOP)
+            wait_restarted("a", after=sigkill("a"), timeout=WAIT)
+
+            assert os_process("a") not in ahead
+            assert wait_until_gone(ahead, WAIT)
+
     def test_none_outlives_its_supervisor(self, me):
         """Not when that is stopped: nothing of it is left, in memory or in the directory."""
         with supervise(Agent.child_spec(int, name="a", spare=2)) as sup:
