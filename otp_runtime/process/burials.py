@@ -362,15 +362,17 @@ class Burials:
     def _inherit_kept(self, supervisor: int) -> None:
         """Take over the boxes of the dead that a supervisor kept: they too are forgotten some time.
 
-        One without a verdict is of a child that it had not quite started, or that it reaped and did not come to judge.
+        One without a verdict is of a child that it had not quite started, or that it reaped and did not come to judge;
+        of one with a verdict it may not have come to clear up.
         """
         for process_id in self._directory.process_ids():
             box = Box.open(self._directory.box(process_id))
             if box is None:
                 continue
             if box.identity.reaper == supervisor:
-                if not box.flag(boxes.JUDGED):
-                    self._directory.forget_mailbox(process_id)
+                is_judged = bool(box.flag(boxes.JUDGED))
+                self._directory.forget_mailbox(process_id, but_mail=is_judged and bool(box.flag(boxes.MAILBOX)))
+                if not is_judged:
                     box.judge(self._context.codec.encode("killed"), f"{self._directory.box(process_id)}.verdict")
                 self._keep(process_id)
             box.close()

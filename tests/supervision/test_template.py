@@ -214,6 +214,19 @@ class TestWhatAKilledSupervisorLeaves:
 
         assert before == after
 
+    def test_what_it_had_not_cleared_up_is_cleared_up(self, me):
+        """The verdict on a child comes before its mailbox is removed: a supervisor can be killed in between."""
+        child = Told.child_spec(restart="temporary", name="dead")
+        inner = Supervisor.child_spec([child], strategy="one_for_one", name="inner")
+        with supervise(inner):
+            dead, directory = sigkill("dead"), current().directory
+            dead.wait(WAIT)
+            directory.make_mailbox(dead.id)
+            wait_restarted("inner", after=sigkill("inner"))
+            left = os.path.exists(directory.mailbox(dead.id))
+
+        assert not left
+
 
 class TestWhatLiesTogether:
     def test_the_list_is_what_a_boot_runs(self, me):
