@@ -297,6 +297,11 @@ class Spares:
         """A spare ended unused: killed, retired, or not wanted any more."""
         spare = self._ready.pop(number)
         os.close(spare.orders)
+        if spare.box.flag(boxes.THREADS):
+            # a module that it imported made its threads processes
+            from otp_runtime.process.burials import judge_threads
+
+            judge_threads(self._offspring.context, spare.child.os_process, "killed", besides=number)
         spare.box.close()
         self._offspring.directory.forget_spare(number)
         self._demand = demand.NONE
@@ -323,12 +328,16 @@ def run(
         kernel.raise_own_oom_score(boot.OOM_SCORE)
         boot.write_native_stacks(node, identity.id)
         current.enter(node)
+        context = None
         if preparation.modules:
+            # a module may ask who it is when it is imported: the process that this one will be
+            context = Context(node, identity.id, box, is_program=False, parent=identity.reaper)
+            current.become(context)
             sys.path[:] = preparation.path
             boot.import_modules(preparation.modules)
         if preparation.script:
             _rehearse(node, box, preparation.script)
-        context = Context(node, identity.id, box, is_program=False, parent=identity.reaper)
+        context = context or Context(node, identity.id, box, is_program=False, parent=identity.reaper)
         current.become(context)
         boot.listen_to_signals(context, reaper)
         boot.Boot(node, says).send(["spare"])

@@ -43,6 +43,21 @@ if os.path.getsize(f"{here}/imports") > 3:
     open(f"{here}/nobody_writes")
 """
 
+ASKS = """
+import os, threading
+from otp_runtime import process
+
+def ask():
+    process.self()
+    with open(f"{os.path.dirname(__file__)}/asked", "a") as file:
+        file.write("x")
+    threading.Event().wait()
+
+if os.getppid() != PROGRAMS_PARENT:
+    process.self()
+    threading.Thread(target=ask, daemon=True).start()
+"""
+
 
 def supervise(*children, **flags):
     return Supervisor.start_link(list(children), strategy="one_for_one", **{"max_restarts": MANY, **flags})
@@ -84,6 +99,14 @@ def wait_until_gone(processes, seconds):
             return False
         current().pump(0.001)
     return True
+
+
+def end_spares():
+    """End those that are there, of a test before too, and wait until they are gone."""
+    found = [one for _owner, one in spares()]
+    for one in found:
+        os.kill(one.pid, signal.SIGKILL)
+    assert wait_until_gone(found, WAIT)
 
 
 def os_process(name):
@@ -312,6 +335,25 @@ class TestStartsInARow:
 
         assert agent.os_pid not in {one.pid for one in ahead}
 
+    def test_a_module_that_asks_who_it_is(self, me, tmp_path, monkeypatch):
+        """It is told what a server would be, in its main thread and in others; nothing is left of an unused spare."""
+        (tmp_path / "row_asks.py").write_text(ASKS.replace("PROGRAMS_PARENT", str(os.getppid())) + SHOP.format(0))
+        monkeypatch.syspath_prepend(tmp_path)
+        shop = importlib.import_module("row_asks").Shop
+        end_spares()
+        before = process.list()
+        servers = [shop.start_link() for _ in range(2)]
+        wait_for_spares(launcher(), 1)
+        deadline = poller.now() + WAIT
+        while (tmp_path / "asked").stat().st_size < 3 and poller.now() < deadline:
+            current().pump(0.001)
+        end_spares()
+        for server in servers:
+            GenServer.stop(server)
+        sys.modules.pop("row_asks")
+
+        assert before == process.list()
+
 
 class TestUnseen:
     def test_nobody_lists_it(self, me):
@@ -352,6 +394,8 @@ class TestDeath:
             ahead = wait_for_spares(sup, 1)
             for one in ahead:
                 os.kill(one.pid, signal.SIGSTOP)
+                while not kernel.is_stopped(one.pid):
+                    current().pump(0.001)
             wait_restarted("a", after=sigkill("a"), timeout=WAIT)
 
             assert os_process("a") not in ahead
@@ -407,10 +451,7 @@ class TestUpgrade:
         shop = code.load().Shop
         try:
             with supervise(shop.child_spec(0, name="shop")):
-                others = [one for _owner, one in spares()]
-                for one in others:
-                    os.kill(one.pid, signal.SIGKILL)
-                assert wait_until_gone(others, WAIT)
+                end_spares()
                 servers = [shop.start_link(0) for _ in range(2)]
                 wait_for_spares(launcher(), 1)
                 code.shop(2)

@@ -873,10 +873,8 @@ def _difference(before, after):
 def _inventory(supervisor):
     current()._forget_idle_peers()
     directory = current().directory.path
-    titles = map(title_of, kernel.descendants_of(os.getpid()))
     return {
-        # the launcher has a template from the second client on
-        "processes": Counter(title for title in titles if title != "otp:template"),
+        "processes": Counter(map(title_of, kernel.descendants_of(os.getpid()))),
         "supervisor": Counter(_kinds(supervisor.os_pid)),
         "server": Counter(_kinds(process.whereis("shop").os_pid)),
         "program": Counter(_kinds(os.getpid())),
