@@ -341,9 +341,11 @@ class TestHard:
             old = process.whereis("spender")
             reason = self.dies(creep)
             new = wait_restarted("spender", after=old)
-            members = psutil.Process(new.os_pid).parent().children()
+            # from the second start on a supervisor has a template, and for some seconds a process kept ahead
+            helpers = {"otp:template", "otp:spare"}
+            members = [one.pid for one in psutil.Process(new.os_pid).parent().children() if one.name() not in helpers]
 
-            assert (reason[:2], [new.os_pid]) == (("limit", "rss_hard"), [member.pid for member in members])
+            assert (reason[:2], [new.os_pid]) == (("limit", "rss_hard"), members)
         assert reports.empty()
 
     def test_it_counts_against_the_intensity(self):
