@@ -31,7 +31,6 @@ class Nodes:
         )
         self.where = self.callee.call(start)
         self.responder.call(respond, self.cluster)
-        self.caller.call(connect, self.cluster)
 
     def calls(self, count: int) -> list[float]:
         """Give the microseconds of each of `count` calls from node to node."""
@@ -40,7 +39,7 @@ class Nodes:
 
     def round_trips(self, count: int) -> list[float]:
         """Give the microseconds of each of `count` requests of a bare client to another."""
-        taken: list[float] = self.caller.call(request, count)
+        taken: list[float] = self.caller.call(request, self.cluster, count)
         return taken
 
     def cast_rate(self, count: int) -> float:
@@ -49,7 +48,6 @@ class Nodes:
         return taken
 
     def close(self) -> None:
-        self.caller.call(disconnect)
         self._stack.close()
 
 
@@ -81,10 +79,6 @@ def cast(node: str, count: int) -> float:
     return count / (time.perf_counter() - started)
 
 
-_loop = asyncio.new_event_loop()
-_client: Any = None
-
-
 async def _connect(cluster: str) -> Any:
     import nats
 
@@ -93,25 +87,19 @@ async def _connect(cluster: str) -> Any:
     return await nats.connect(said["url"], user=said["user"], password=said["password"])
 
 
-def connect(cluster: str) -> None:
-    global _client
-    _client = _loop.run_until_complete(_connect(cluster))
-
-
-def disconnect() -> None:
-    _loop.run_until_complete(_client.close())
-
-
-def request(count: int) -> list[float]:
+def request(cluster: str, count: int) -> list[float]:
     async def ask() -> list[float]:
+        # anew in each round: a client whose loop does not run between rounds answers no pings, and is dropped
+        client = await _connect(cluster)
         taken = []
         for _ in range(count + WARM_UP):
             started = time.perf_counter()
-            await _client.request(SUBJECT, b"x" * 130, timeout=10)
+            await client.request(SUBJECT, b"x" * 130, timeout=10)
             taken.append((time.perf_counter() - started) * 1e6)
+        await client.close()
         return taken[WARM_UP:]
 
-    return _loop.run_until_complete(ask())
+    return asyncio.run(ask())
 
 
 def respond(cluster: str) -> None:
