@@ -285,21 +285,22 @@ def _idle(rig: Rig) -> Round:
         GenServer.call(server, REQUEST)
     time.sleep(0.2)
     processes = psutil.Process().children(recursive=True)
-    before = _cpu_ns(processes)
+    before = {process: _cpu_ns(process) for process in processes}
     time.sleep(IDLE_SECONDS)
-    used = _cpu_ns(processes) - before
+    used = sum(max(0, _cpu_ns(process) - begun) for process, begun in before.items())
     for server in servers:
         GenServer.stop(server)
     return [used / 1e9 / IDLE_SECONDS * 100], []
 
 
-def _cpu_ns(processes: list[psutil.Process]) -> int:
-    """Give the time that processes spent on a core, which /proc/PID/stat counts too coarsely for idle ones."""
-    total = 0
-    for process in processes:
-        with open(f"/proc/{process.pid}/schedstat") as file:
-            total += int(file.read().split()[0])
-    return total
+def _cpu_ns(process: psutil.Process) -> int:
+    """Give the time that a process spent on a core, which /proc/PID/stat counts too coarsely for an idle one.
+
+    0 when it is gone: a process forked ahead that nobody used ends after some seconds.
+    """
+    with contextlib.suppress(FileNotFoundError), open(f"/proc/{process.pid}/schedstat") as file:
+        return int(file.read().split()[0])
+    return 0
 
 
 # -- all of them ---------------------------------------------------------------------------------------------
