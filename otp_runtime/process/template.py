@@ -10,7 +10,8 @@ template does nothing between two forks; its parent writes its own pages as ofte
 
 A template runs library code only, as its parent does, and opens nothing of what it passes on. The second process that a
 parent starts has one made, as many have only one, or the first of those who will have more: after that start, when
-nobody waits for it, and until it is ready the parent forks itself. It is replaced when its parent has imported more
+nobody waits for it, and until it is ready the parent forks itself. A dynamic supervisor waits for it once, before its
+first child. It is replaced when its parent has imported more
 meanwhile, and after an upgrade there is none. Nobody can send it anything: it has no box. Where it cannot be had (a C
 library or a machine that is not known), or when it is gone or does not answer, the parent forks itself as well.
 """
@@ -45,7 +46,9 @@ FAILURES_MAX: Final = 3
 
 ANSWER_SECONDS: Final = 1.0
 BIRTH_SECONDS: Final = 10.0
-"""How long an answer may take, and the birth of a template: then it is killed, and its parent forks itself."""
+PATIENCE_SECONDS: Final = 0.1
+"""How long an answer may take, and the birth of a template: then it is killed, and its parent forks itself. And how
+long the first start of a parent that will have many waits for it."""
 
 _ORDER: Final = struct.Struct("<I")
 _ANSWER: Final = struct.Struct("<q")
@@ -61,12 +64,13 @@ class Template:
         self._os_pid = self._pidfd = self._orders = self._answers = -1
         self._imports = 0
         self._failures = 0
-        self._is_ordered = False
+        self._is_ordered = self._waits = False
         self._born_by: float | None = None
 
-    def expect_many(self) -> None:
-        """This parent will have several children: the first has a template made for the others."""
+    def expect_many(self, *, waits: bool) -> None:
+        """This parent will have several children: the first has a template made, and may wait for it."""
         self._starts = FIRST_USE - 1
+        self._waits = waits
 
     def fork_child(self, process_id: int, boot_fd: int, job: Job) -> int | None:
         """Have the process `process_id` forked, for `job`; give its OS pid, None when the caller must fork itself.
@@ -112,13 +116,18 @@ class Template:
 
     def _is_ready(self) -> bool:
         """Say whether there is one that waits for orders; if there is none, have it made when nobody waits for that."""
+        patience = 0.0
         if self._os_pid < 0:
-            if not self._is_ordered:
+            if self._waits:
+                self._waits, patience = False, PATIENCE_SECONDS
+                self._make()
+            elif not self._is_ordered:
                 self._is_ordered = True
                 self._offspring.put_off(self._make)
-            return False
+            if self._os_pid < 0:
+                return False
         if self._born_by is not None:
-            if not _is_ready(self._answers, select.POLLIN, 0.0):
+            if not _is_ready(self._answers, select.POLLIN, poller.now() + patience):
                 if poller.now() > self._born_by:
                     self._failures += 1
                     self.end()

@@ -54,7 +54,7 @@ def serve(context: Context, boot: Boot, data: dict[str, Any]) -> Any:
     for spec in specs:
         performer.offspring.nursery.note(spec.preload)
     if len(specs) > 1 or decisions is dynamic:
-        performer.offspring.template.expect_many()
+        performer.offspring.template.expect_many(waits=decisions is dynamic)
     performer.feed(core.Begin())
     try:
         return _loop(context, boot, performer)

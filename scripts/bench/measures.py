@@ -20,8 +20,11 @@ from otp_runtime.cli.bench import measures
 from otp_runtime.cli.bench.floor import REQUEST, Forks
 from otp_runtime.cli.bench.measures import NAME, Measure, Point, Round, Samples, kill_to_answer, time_each
 from otp_runtime.cli.bench.server import Echo
+from otp_runtime.host.box import Box
+from otp_runtime.process.current import current
+from otp_runtime.process.handle import LAUNCHER_ID
 from otp_runtime.supervision.upgrade import recycle
-from scripts.bench.server import Kept, kept_state
+from scripts.bench.server import Kept, Upgraded, kept_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +78,7 @@ class Rig(measures.Rig):
     @functools.cached_property
     def upgraded(self) -> Pid:
         """A supervisor of its own: after an upgrade it forks from elsewhere."""
-        children = [Echo.child_spec(name=UPGRADED)]
+        children = [Upgraded.child_spec(name=UPGRADED)]
         return self.keep(Supervisor.start_link(children, strategy="one_for_one"))
 
     @functools.cached_property
@@ -284,7 +287,11 @@ def _idle(rig: Rig) -> Round:
     for server in servers:
         GenServer.call(server, REQUEST)
     time.sleep(0.2)
-    processes = psutil.Process().children(recursive=True)
+    launcher = Box.open(current().directory.box(LAUNCHER_ID))
+    assert launcher is not None
+    guard = psutil.Process(launcher.identity.os_process.pid).parent()
+    assert guard is not None
+    processes = [guard, *guard.children(recursive=True)]
     before = {process: _cpu_ns(process) for process in processes}
     time.sleep(IDLE_SECONDS)
     used = sum(max(0, _cpu_ns(process) - begun) for process, begun in before.items())

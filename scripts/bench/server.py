@@ -1,4 +1,4 @@
-"""Servers that are measured beside `otp_runtime.cli.bench.server.Echo`: one that keeps a state, one that calls."""
+"""Servers that are measured beside `otp_runtime.cli.bench.server.Echo`: one to be upgraded, one that keeps a state."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from otp_runtime import GenServer, Reply
+from otp_runtime.cli.bench.server import Echo
 
 if TYPE_CHECKING:
     from otp_runtime import Client
+
+
+class Upgraded(Echo):
+    """An Echo whose code is not the library's, which no upgrade replaces."""
 
 
 def kept_state(size: int) -> dict[str, Any]:
