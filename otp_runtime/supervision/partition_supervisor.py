@@ -21,7 +21,7 @@ import contextlib
 import dataclasses
 import os
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypedDict, Unpack, cast, overload
 
 from otp_runtime.behaviours import gen_server
 from otp_runtime.core.child_spec import ChildSpec, SupervisorFlags, check_flags, coerce_child_spec
@@ -164,6 +164,14 @@ class PartitionSupervisor:
         ending.stop(name, reason, timeout, missing_ok=missing_ok)
 
     # -- as a registry --------------------------------------------------------------------------------------
+
+    @overload
+    @staticmethod
+    def whereis_name(key: tuple[str, Any]) -> str: ...
+
+    @overload
+    @staticmethod
+    def whereis_name(key: tuple[Any, Any]) -> str | Pid | None: ...
 
     @staticmethod
     def whereis_name(key: tuple[Any, Any]) -> str | Pid | None:
