@@ -56,7 +56,15 @@ from nats.js.api import KeyValueConfig
 
 async def make():
     client = await nats.connect(sys.argv[1], user="lab", password="lab")
-    await client.jetstream(timeout=15).create_key_value(KeyValueConfig(bucket="otp", limit_marker_ttl=60, replicas=1))
+    config = KeyValueConfig(bucket="otp", limit_marker_ttl=60, replicas=1)
+    for left in reversed(range(15)):
+        # what is asked before the servers have a leader is answered by nobody
+        try:
+            await client.jetstream(timeout=1).create_key_value(config)
+            break
+        except nats.errors.TimeoutError:
+            if not left:
+                raise
     await client.close()
 
 asyncio.run(make())
