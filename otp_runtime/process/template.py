@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 TITLE: Final = "otp:template"
 IS_WANTED: Final = os.environ.get("OTP_RUNTIME_TEMPLATE") == "1"
-"""Off unless asked for: of nodes whose launcher and guard were killed together, one tree in ten outlived them with it."""
+"""Off unless asked for: of nodes whose launcher and guard were killed together, a tree in ten outlived them with it."""
 
 FIRST_USE: Final = 2
 """Which start of a parent is the first that has a template made."""
