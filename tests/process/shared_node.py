@@ -10,7 +10,7 @@ import gc
 
 import pytest
 
-from otp_runtime import CallError, GenServer, process
+from otp_runtime import CallError, GenServer, Node, process
 from otp_runtime.host import box as boxes
 from otp_runtime.process.current import current, peek
 from otp_runtime.testing import leaks
@@ -40,6 +40,7 @@ def _nothing_left(request):
         yield
         left = leaks.opened_since(before)
         if left:
+            Node.stop()  # one that the test started without a word would be in the way of all that follow
             pytest.fail(f"the test left {', '.join(left)}")
         return
     request.getfixturevalue("otp_node")

@@ -117,6 +117,11 @@ class TestWrong:
             limited.start_link()
 
 
+def others_of(parent, helpers):
+    """The OS pids of the children of a supervisor that are no helpers."""
+    return [one.pid for one in parent.children() if one.is_running() and one.name() not in helpers]
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("otp_node")
 class TestSoft:
@@ -244,11 +249,6 @@ class TestSoft:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("otp_node")
-def others_of(parent, helpers):
-    """The OS pids of the children of a supervisor that are no helpers."""
-    return [one.pid for one in parent.children() if one.is_running() and one.name() not in helpers]
-
-
 class TestHard:
     def limited(self, **limits):
         return supervise(Spender.child_spec((None, 0), name="spender", limits=Limits(**limits)))
