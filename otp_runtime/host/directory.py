@@ -179,6 +179,19 @@ class NodeDirectory:
         with contextlib.suppress(FileNotFoundError):
             self._inode = os.stat(self._root).st_ino
 
+    def is_guarded(self) -> bool:
+        """Say whether the guard of this very node lives, which holds a lock; `FileNotFoundError` when none did."""
+        if self._inode not in {0, os.stat(self._root).st_ino}:
+            return False
+        fd = os.open(f"{self._root}/guard", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
     def remove(self) -> None:
         """Remove the directory and all in it, unless it was replaced by another node's."""
         grave = f"{self._root}.gone-{os.getpid()}"

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from otp_runtime.host.box import Box
+    from otp_runtime.host.directory import NodeDirectory
     from otp_runtime.process.handle import NodeHandle
     from otp_runtime.process.job import Job
     from otp_runtime.process.succession import Succession
@@ -328,8 +329,12 @@ def listen_to_signals(context: Context, reaper: kernel.OsProcess) -> None:
             _interrupt(context)
 
     def on_parent_death(_number: int, _frame: Any) -> None:
-        if os.getppid() != reaper.pid:
-            context.write_own_lane([wire.EXIT, context.parent, "killed"])
+        if os.getppid() == reaper.pid:
+            return
+        if _is_without_node(context.directory):
+            # nobody would end what takes too long, nobody can be told, and names may have gone to others
+            os.kill(os.getpid(), signal.SIGKILL)
+        context.write_own_lane([wire.EXIT, context.parent, "killed"])
 
     set_handler(kernel.LANE_SIGNAL, on_lane)
     set_handler(kernel.PARENT_DEATH_SIGNAL, on_parent_death)
@@ -339,6 +344,16 @@ def listen_to_signals(context: Context, reaper: kernel.OsProcess) -> None:
     flags = fcntl.fcntl(context.lane_fd, fcntl.F_GETFL)
     fcntl.fcntl(context.lane_fd, fcntl.F_SETFL, flags | os.O_ASYNC)
     context.read_lane()
+
+
+def _is_without_node(directory: NodeDirectory) -> bool:
+    """Say whether the guard is dead: a node is its guard and launcher together."""
+    try:
+        return not directory.is_guarded()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 def _interrupt(context: Context) -> NoReturn:

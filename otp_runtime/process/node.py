@@ -143,22 +143,13 @@ def _make_directory(directory: NodeDirectory, full: str) -> None:
 
 
 def _is_guarded(directory: NodeDirectory) -> bool:
-    import fcntl
-
     try:
-        fd = os.open(directory.path / "guard", os.O_RDWR | os.O_CLOEXEC)
+        return directory.is_guarded()
     except FileNotFoundError:
         # being made at this moment, unless it was left behind long ago
         with contextlib.suppress(FileNotFoundError):
             return time.time() - directory.path.stat().st_mtime < READY_SECONDS
         return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
 
 
 def _prepare(directory: NodeDirectory, full: str, data_place: dict[str, str]) -> tuple[NodeHandle, Any]:

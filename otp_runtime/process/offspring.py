@@ -322,7 +322,10 @@ class Offspring:
         child.told = True
         self._abort_handover(child.id, reason)
         peer = self.context.peer(child.id)
-        if peer is not None and child.id not in self.context.dying:
+        if peer is None and not os.path.exists(self.directory.box(child.id)):
+            # somebody has removed the node's directory: nothing reaches it any more
+            self.kill(child)
+        elif peer is not None and child.id not in self.context.dying:
             # the launcher stops a root in the name of the program that is its parent
             self.context.signal_exit(peer, reason, child.job.parent if child.job is not None else 0)
         if child.box is not None and not child.box.flag(boxes.TRAP_EXIT):

@@ -60,6 +60,12 @@ class Running:
         return self.process.wait(SECONDS)
 
 
+def _enter_terminal():
+    """Let Ctrl-C reach what runs here, whoever ran the tests with it ignored."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Pty:
     """One command in a terminal of its own: what it draws, keys, sizes."""
 
@@ -76,7 +82,7 @@ class Pty:
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - for Ctrl-C; no thread here
+            preexec_fn=_enter_terminal,  # noqa: PLW1509 - no thread here
         )
         self.drawn = ""
 

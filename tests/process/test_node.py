@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from otp_runtime import Agent, AlreadyStarted, Node, NoNode, ServerDown, process
+from otp_runtime import Agent, AlreadyStarted, GenServer, Node, NoNode, ServerDown, Supervisor, process
 from otp_runtime.host import kernel
 from otp_runtime.process import node
 from otp_runtime.testing.nodes import private_directory, private_node
@@ -143,6 +143,19 @@ class TestStop:
         assert list(base.iterdir()) == []
 
 
+class Lingering(GenServer):
+    """Takes as long to stop as it may: for ever."""
+
+    trap_exit = True
+    shutdown = None
+
+    def init(self, arg):
+        return arg
+
+    def terminate(self, reason, state):
+        signal.pause()
+
+
 class TestEnd:
     @pytest.mark.parametrize("victim", ["guard", "launcher"])
     def test_either_half_ends_the_node(self, base, victim):
@@ -166,6 +179,26 @@ class TestEnd:
             again = Agent.get(Agent.start_link(int), str)
 
         assert (ended, error.value.reason, again) == (True, "noconnection", "0")
+
+    def test_both_halves_at_once(self, base):
+        """Nobody is left who would end what takes its time: each process ends at once, whatever it has yet to do."""
+        Node.start("shop")
+        supervisor = Supervisor.start([Lingering], strategy="one_for_one")
+        (child,) = Supervisor.which_children(supervisor)
+        pidfds = [os.pidfd_open(pid.os_pid) for pid in (supervisor, child.pid)]
+        (guard,) = kernel.children_of(os.getpid())
+        (launcher,) = kernel.children_of(guard)
+        os.kill(launcher, signal.SIGSTOP)
+        os.kill(guard, signal.SIGKILL)
+        os.kill(launcher, signal.SIGKILL)
+        ended = [_await_end(pidfd, 3.0) for pidfd in pidfds]
+        for pidfd in pidfds:
+            if not all(ended):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
+        Node.stop()
+
+        assert [True, True] == ended
 
 
 def _await_end(pidfd, seconds):
