@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from otp_runtime.process.offspring import Offspring
 
 TITLE: Final = "otp:template"
-IS_WANTED: Final = os.environ.get("OTP_RUNTIME_TEMPLATE") == "1"
-"""Off unless asked for: of nodes whose launcher and guard were killed together, a tree in ten outlived them with it."""
-
 FIRST_USE: Final = 2
 """Which start of a parent is the first that has a template made."""
 
@@ -88,7 +85,7 @@ class Template:
 
     def _fork(self, box_path: str, fds: list[int], what: list[Any]) -> int | None:
         self._starts += 1
-        if not IS_WANTED or self._starts < FIRST_USE or self._failures >= FAILURES_MAX:
+        if self._starts < FIRST_USE or self._failures >= FAILURES_MAX:
             return None
         if self._os_pid >= 0 and self._imports != current.imports_ahead:
             self.end()

@@ -9,11 +9,10 @@ from otp_runtime import DynamicSupervisor, GenServer, Reply, Supervisor, process
 from otp_runtime.host import kernel, poller
 from otp_runtime.process.boot_path import PATH
 from otp_runtime.process.current import current
-from otp_runtime.process.template import IS_WANTED, TITLE
+from otp_runtime.process.template import TITLE
 from otp_runtime.testing import sigkill, wait_restarted
 from scripts import boot_path
 
-pytestmark = pytest.mark.skipif(not IS_WANTED, reason="templates are off: OTP_RUNTIME_TEMPLATE is not 1")
 MANY = 1_000_000
 WAIT = 10.0
 
