@@ -95,9 +95,7 @@ def _end_everything(launcher_pid: int, grace: float) -> None:
     deadline = time.monotonic() + grace
     while kernel.children_of(os.getpid()):
         if time.monotonic() >= deadline:
-            for os_pid in kernel.descendants_of(os.getpid()):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(os_pid, signal.SIGKILL)
+            kernel.kill_descendants()
         _reap_within(0.02)
 
 

@@ -301,6 +301,13 @@ def descendants_of(pid: int) -> list[int]:
     return found
 
 
+def kill_descendants() -> None:
+    """Kill whatever hangs below this process, nearest first."""
+    for os_pid in descendants_of(os.getpid()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(os_pid, signal.SIGKILL)
+
+
 def raise_descriptor_limit() -> None:
     """Lift the soft limit of open files to the hard one: a node of many servers needs many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

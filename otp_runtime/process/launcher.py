@@ -392,9 +392,7 @@ def _watch_the_guard(launcher: Launcher, guard: kernel.OsProcess) -> None:
     def end_node(_number: int, _frame: Any) -> None:
         for child in list(launcher.offspring.children.values()):
             launcher.offspring.kill(child)
-        for os_pid in kernel.descendants_of(os.getpid()):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(os_pid, signal.SIGKILL)
+        kernel.kill_descendants()
         deadline = time.monotonic() + HASTE_SECONDS
         while time.monotonic() < deadline and _reap_one():
             pass

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from otp_runtime import Agent, AlreadyStarted, GenServer, Node, NoNode, ServerDown, Supervisor, process
+from otp_runtime import Agent, AlreadyStarted, GenServer, Node, NoNode, Reply, ServerDown, Supervisor, process
 from otp_runtime.host import kernel
 from otp_runtime.process import node
 from otp_runtime.testing.nodes import private_directory, private_node
@@ -150,7 +150,10 @@ class Lingering(GenServer):
     shutdown = None
 
     def init(self, arg):
-        return arg
+        return subprocess.Popen(["sleep", "600"])
+
+    def handle_call(self, request, client, state):
+        return Reply(state.pid, state)
 
     def terminate(self, reason, state):
         signal.pause()
@@ -185,7 +188,8 @@ class TestEnd:
         Node.start("shop")
         supervisor = Supervisor.start([Lingering], strategy="one_for_one")
         (child,) = Supervisor.which_children(supervisor)
-        pidfds = [os.pidfd_open(pid.os_pid) for pid in (supervisor, child.pid)]
+        os_pids = [supervisor.os_pid, child.pid.os_pid, GenServer.call(child.pid, "sleeper")]
+        pidfds = [os.pidfd_open(os_pid) for os_pid in os_pids]
         (guard,) = kernel.children_of(os.getpid())
         (launcher,) = kernel.children_of(guard)
         os.kill(launcher, signal.SIGSTOP)
@@ -198,7 +202,7 @@ class TestEnd:
             os.close(pidfd)
         Node.stop()
 
-        assert [True, True] == ended
+        assert [True, True, True] == ended
 
 
 def _await_end(pidfd, seconds):
