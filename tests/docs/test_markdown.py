@@ -121,6 +121,15 @@ def test_the_first_page_prints_one():
     assert first.prints == "1\n"
 
 
+def test_each_decision_is_in_the_index():
+    """Once, with its number and title."""
+    folder = ROOT / "docs" / "decisions"
+    records = sorted(path for path in folder.glob("*.md") if path.name != "README.md")
+    lines = [f"- [{path.read_text().partition(chr(10))[0].removeprefix('# ')}]({path.name})" for path in records]
+
+    assert lines == [line for line in (folder / "README.md").read_text().splitlines() if line.startswith("- [0")]
+
+
 def local_links(document: Path) -> list[str]:
     text = FENCE.sub("", document.read_text(encoding="utf-8"))
     return [link["target"] for link in LINK.finditer(text) if "://" not in link["target"]]
