@@ -136,6 +136,7 @@ class Player:
                 process.exit(pid, "kill")
         for pid in list(self.recorder.generations):
             pid.wait(QUIET_SECONDS)
+        assert self.recorder.wait_hung_up()
         process.flush()
 
     # -- quiescence --------------------------------------------------------------------------------------------

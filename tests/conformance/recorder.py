@@ -92,6 +92,7 @@ class Recorder:
         self._selector.register(self._wake[0], selectors.EVENT_READ, None)
         self._changed = threading.Condition()
         self._over = False
+        self._halves = {}
         self.forget()
         self._thread = threading.Thread(target=self._listen, name="recorder", daemon=True)
         self._thread.start()
@@ -146,43 +147,48 @@ class Recorder:
         with self._changed:
             return self._changed.wait_for(condition, seconds)
 
+    def wait_hung_up(self):
+        """Wait until nobody is on the line: those that were killed on it too; say whether that is so."""
+        return self.wait(lambda: not self._halves)
+
     def told(self, key):
         return self._told.get(key)
 
     # -- the thread ------------------------------------------------------------------------------------------
 
     def _listen(self):
-        halves = {}
         while not self._over:
             for key, _ in self._selector.select():
                 if key.fileobj is self._socket:
                     connection, _ = self._socket.accept()
-                    halves[connection] = b""
+                    self._halves[connection] = b""
                     self._selector.register(connection, selectors.EVENT_READ, connection)
                 elif key.data is None:
                     self._wake[0].recv(100)
                 else:
-                    self._read(key.data, halves)
+                    self._read(key.data)
             self._release()
 
-    def _read(self, connection, halves):
+    def _read(self, connection):
         try:
             data = connection.recv(65536)
         except OSError:
             data = b""
         if data:
-            halves[connection] += data
-            if not halves[connection].endswith(b"\n"):
+            self._halves[connection] += data
+            if not self._halves[connection].endswith(b"\n"):
                 return
-            request = json.loads(halves[connection])
-            halves[connection] = b""
+            request = json.loads(self._halves[connection])
+            self._halves[connection] = b""
             with self._changed:
                 self._handle(connection, *request)
                 self._changed.notify_all()
             return
-        del halves[connection]
         self._selector.unregister(connection)
         connection.close()
+        with self._changed:
+            del self._halves[connection]
+            self._changed.notify_all()
 
     def _handle(self, connection, kind, *fields):
         match kind, *fields:
