@@ -279,10 +279,13 @@ class Scope(GenServer[Any]):
                     return
                 if scope not in self.downs.values():
                     self.downs[process.monitor(scope)] = scope
-                is_new = scope not in self.copies.scopes()
-                self._take(self.copies.hello(scope, changes, is_first=is_first, is_last=is_last))
-                if is_new and is_last:
+                is_met = is_last and scope not in self.copies.scopes()
+                joined = self.copies.hello(scope, changes, is_first=is_first, is_last=is_last)
+                if is_met:
+                    # first the way to it: whoever sees its members may send them something at once
                     self._others_changed()
+                self._take(joined)
+                if is_met:
                     # from now on it is told of every change: so it has to have all that was before
                     self._hello(scope)
             case "delta", [items]:

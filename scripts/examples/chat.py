@@ -25,12 +25,15 @@ with Node.start(name, cluster="embedded:chat"):
     enter(name)
     if name == "bob":
         wait_for({"ada", "bob"})
-        pubsub.broadcast_from(process.self(), ROOM, ("bob", "you said " + process.receive(tuple)[1]))
-        process.receive("the end")
+        said = process.receive(tuple, timeout=10.0)[1]
+        pubsub.broadcast_from(process.self(), ROOM, ("bob", "you said " + said))
+        sys.exit(wait_for({"bob"}))
     with subprocess.Popen([sys.executable, __file__, "bob"]) as other:
-        wait_for({"ada", "bob"})
-        pubsub.broadcast_from(process.self(), ROOM, ("ada", "hello"))
-        print("heard:", *process.receive(tuple, timeout=10.0))
-        other.kill()
+        try:
+            wait_for({"ada", "bob"})
+            pubsub.broadcast_from(process.self(), ROOM, ("ada", "hello"))
+            print("heard:", *process.receive(tuple, timeout=10.0))
+        finally:
+            other.kill()
         print("left:", *process.receive(lambda message: message.leaves, timeout=10.0).leaves)
     print("present:", *presence.list(ROOM))

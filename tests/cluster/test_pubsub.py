@@ -1,6 +1,7 @@
 """PubSub and presence on two nodes and three."""
 
 import contextlib
+import os
 
 import pytest
 
@@ -8,12 +9,15 @@ from otp_runtime import CallError, CodecError, GenServer, PresenceDiff, presence
 from otp_runtime.testing import assert_receive, wait_restarted
 from tests.cluster.servers import Hoard, Item, eventually, full, start
 
+MEETINGS, TOPICS = 3, 300
+
 
 class Listener(Hoard):
     """Subscribes to what it is told to, and keeps what comes."""
 
-    def init(self, topic):
-        pubsub.subscribe(topic)
+    def init(self, arg):
+        topic, name = arg if isinstance(arg, tuple) else (arg, "pubsub")
+        pubsub.subscribe(topic, name=name)
         return []
 
 
@@ -127,6 +131,24 @@ class TestPresence:
         presence.untrack()
 
     @pytest.mark.slow
+    def test_is_reached_as_soon_as_it_is_seen(self, here, there):
+        """Whoever is listed gets what is broadcast at that moment, also when the two nodes are just meeting."""
+        other = there.call(pubsub.start, "late")
+        listener = there.call(Listener.start, ("t", "late"))
+        # with many topics two hubs take their time to meet
+        there.call(_track_in, ["t", *map(str, range(TOPICS))], listener, "late")
+        GenServer.call(listener, "take")
+        for number in range(MEETINGS):
+            with pubsub.start_link("late"):
+                while not presence.list("t", name="late"):
+                    os.sched_yield()
+                pubsub.broadcast("t", number, name="late")
+        heard = taken(listener, MEETINGS)
+        GenServer.stop(other)
+
+        assert [*range(MEETINGS)] == heard
+
+    @pytest.mark.slow
     def test_node_killed(self, both, another):
         """All who were there have left, in one event."""
         pubsub.subscribe("t")
@@ -146,6 +168,11 @@ class TestPresence:
 
 def _track(pid, meta):
     presence.track("t", "ada", meta, pid=pid)
+
+
+def _track_in(topics, pid, name):
+    for topic in topics:
+        presence.track(topic, "ada", pid=pid, name=name)
 
 
 def _update(pid, meta):
