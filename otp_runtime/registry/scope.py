@@ -131,12 +131,13 @@ class Scope(GenServer[Any]):
             self._follow()
 
     def _adopt(self) -> None:
-        """Watch the members that a predecessor left; what it knew of others is asked for anew."""
+        """Watch the members that a predecessor left; what it knew of others leaves, and is asked for anew."""
         entries = self.partition.entries
         for process_id in list(entries.of):
             if all(map(is_local, entries.of[process_id])):
                 self.members[process_id] = process.monitor(current().pid_of(process_id))
             else:
+                self._announce(self._left_of(process_id))
                 self._write(core.gone(process_id))
 
     def handle_call(self, request: Any, client: Client[Any], state: Any, /) -> Any:
@@ -231,14 +232,18 @@ class Scope(GenServer[Any]):
 
     def _died(self, pid: Pid) -> None:
         del self.members[pid.id]
-        left = [
-            Change(entry.index, entry.key, left=((pid, entry.read()[1][0]),))
-            for entry in self.partition.entries.of.get(pid.id, ())
-        ]
+        left = self._left_of(pid.id)
         # on a full disk it stays in the log; nobody is shown it
         with contextlib.suppress(OSError):
             self._write(core.gone(pid.id))
         self._changed(left)
+
+    def _left_of(self, process_id: int) -> list[Change]:
+        """Give what it is when all entries of a process go; in its own name a scope has those of members elsewhere."""
+        return [
+            Change(entry.index, entry.key, left=((pid_of(entry), entry.read()[1][0]),))
+            for entry in self.partition.entries.of.get(process_id, ())
+        ]
 
     def _monitor(self, watcher: Pid, what: tuple[Any] | None) -> tuple[Ref, list[tuple[Any, list[Pid]]]]:
         index = None if what is None else core.canonical(what[0])

@@ -130,6 +130,18 @@ class TestPresence:
         assert "after" in taken(listener, 1)
         presence.untrack()
 
+    def test_what_is_told_when_a_hub_is_killed(self, both, there, listener):
+        """Agrees with what is listed: who is elsewhere leaves, and comes again."""
+        pubsub.subscribe("t")
+        there.call(_track, listener, 1)
+        assert_receive(PresenceDiff("t", {"ada": [1]}, {}), 5.0)
+        hub = process.whereis("pubsub.hub")
+        process.exit(hub, "kill")
+        told = [process.receive(PresenceDiff, 5.0) for _ in range(2)]
+
+        assert [PresenceDiff("t", {}, {"ada": [1]}), PresenceDiff("t", {"ada": [1]}, {})] == told
+        assert {"ada": [1]} == presence.list("t")
+
     @pytest.mark.slow
     def test_is_reached_as_soon_as_it_is_seen(self, here, there):
         """Whoever is listed gets what is broadcast at that moment, also when the two nodes are just meeting."""

@@ -272,6 +272,7 @@ class TestCrash:
         hub = process.whereis("pubsub.hub")
         os.kill(hub.os_pid, signal.SIGKILL)
         process.exit(pids[0], "kill")
+        pids[0].wait(5.0)
         wait_restarted("pubsub.hub", after=hub)
         pubsub.subscribe("t")
 
