@@ -461,15 +461,16 @@ class Gateway:
         if place is not None and place.epoch == epoch:
             self.send(node, protocol.DOWN, process_id, key, protocol.encode_reason(reason))
 
-    def follow(self, process_id: int, flag: bool) -> list[str]:
-        """Let a process hear of nodes, or no longer; give those that are there."""
+    def follow(self, process_id: int, flag: bool) -> None:
+        """Let a process hear of nodes, or no longer; tell it first which are there."""
         if flag:
             if self.know(process_id):
                 self.followers.add(process_id)
+                # not as the answer: what changes afterwards may be read before whoever asked goes on
+                self.tell(process_id, "nodes", [sorted(self.places)])
         else:
             self.followers.discard(process_id)
         self.write_standing()
-        return sorted(self.places)
 
     def _handle(self, envelope: wire.Envelope) -> None:
         match envelope:

@@ -165,10 +165,10 @@ def follow(flag: bool) -> None:
     if follower is not None:
         follower.count += 1
         return
-    # first the follower: what the gateway tells before its answer is not lost
+    # first the follower: what the gateway tells before its answer, those that are there, is not lost
     follower = routing.followers[context] = routing.Follower(count=0)
     try:
-        follower.nodes.update(ask_gateway(("follow", True)))
+        ask_gateway(("follow", True))
     except BaseException:
         del routing.followers[context]
         raise

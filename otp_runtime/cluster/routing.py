@@ -181,6 +181,9 @@ def _hear(context: Context, what: str, details: list[Any]) -> None:
             if follower is not None and _has_gateway(context) and node not in follower.nodes:
                 follower.nodes.add(node)
                 _tell_nodes(context, NodeUp(node))
+        case "nodes", [nodes]:
+            if (follower := followers.get(context)) is not None and _has_gateway(context):
+                follower.nodes.update(nodes)
         case "nodedown", [node, reason]:
             if (follower := followers.get(context)) is not None and node in follower.nodes:
                 follower.nodes.discard(node)

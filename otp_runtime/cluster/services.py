@@ -128,8 +128,8 @@ def _whereis(gateway: Gateway, _node: str, name: Any) -> int | None:
     return None if pid is None else pid.id
 
 
-def _follow(gateway: Gateway, caller: int, flag: bool) -> list[str]:
-    return gateway.follow(caller, bool(flag))
+def _follow(gateway: Gateway, caller: int, flag: bool) -> None:
+    gateway.follow(caller, bool(flag))
 
 
 def _settle(_gateway: Gateway, _caller: int) -> None:

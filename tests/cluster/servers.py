@@ -122,6 +122,17 @@ class Watcher(GenServer):
                 return Reply(os.getpid(), state)
 
 
+class LateWatcher(Watcher):
+    """Hears of nodes once it is told to."""
+
+    def init(self, arg):
+        return []
+
+    def handle_cast(self, request, state):
+        Node.monitor_nodes(True)
+        return NoReply(state)
+
+
 class Claimer(GenServer):
     """Claims global names for itself."""
 

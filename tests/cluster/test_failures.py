@@ -1,7 +1,11 @@
 """What is lost, and how those who stay hear of it: node, gateway, server, keeper."""
 
+import contextlib
+import fcntl
 import os
 import signal
+import struct
+import termios
 import time
 
 import pytest
@@ -27,6 +31,7 @@ from otp_runtime.testing import gate
 from tests.cluster.conftest import LEASE
 from tests.cluster.servers import (
     Hoard,
+    LateWatcher,
     Owner,
     Trapping,
     Watcher,
@@ -50,6 +55,45 @@ def watching(request, here):
     Node.monitor_nodes(True)
     yield
     Node.monitor_nodes(False)
+
+
+class TestMonitorNodes:
+    @pytest.mark.slow
+    def test_a_node_that_is_lost_while_one_begins(self, here, another):
+        """Is heard of when it comes again, though its loss was told right behind the answer."""
+        other, watcher = another("x"), LateWatcher.start()
+        assert eventually(lambda: full("x") in Node.list())
+        number, os_pid = gateway()
+        with open(current().directory.mailbox(number), "rb", opener=_without_waiting) as mailbox, _stopped(os_pid):
+            GenServer.cast(watcher, "begin")
+            assert eventually(lambda: _waiting_in(mailbox))
+            os.kill(watcher.os_pid, signal.SIGSTOP)
+        other.kill()
+        assert eventually(lambda: watcher.id in standing.read(current().directory).followers)
+        assert eventually(lambda: not Node.list())
+        os.kill(watcher.os_pid, signal.SIGCONT)
+        assert GenServer.call(watcher, "seen") == []
+        another("x")
+
+        assert eventually(lambda: GenServer.call(watcher, "seen")) == [NodeUp(full("x"))]
+
+
+@contextlib.contextmanager
+def _stopped(os_pid):
+    os.kill(os_pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(os_pid, signal.SIGCONT)
+
+
+def _without_waiting(path, flags):
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _waiting_in(mailbox):
+    """How many bytes lie in a mailbox that is not read."""
+    return struct.unpack("i", fcntl.ioctl(mailbox, termios.FIONREAD, bytes(4)))[0]
 
 
 class TestProgramKilled:
