@@ -55,6 +55,8 @@ class EngineDirectory:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield
         finally:
+            # said, not left to the close: a fork that another thread makes now holds the descriptor too
+            fcntl.flock(fd, fcntl.LOCK_UN)
             os.close(fd)
 
     def is_kept(self) -> bool:
@@ -65,6 +67,7 @@ class EngineDirectory:
             return False
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_UN)
         except BlockingIOError:
             return True
         finally:

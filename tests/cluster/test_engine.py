@@ -1,6 +1,7 @@
 """The embedded engine: one for all nodes of a cluster on this machine, nobody's child, gone with the last of them."""
 
 import contextlib
+import fcntl
 import os
 import signal
 import stat
@@ -148,6 +149,22 @@ class TestLife:
                 assert process.receive(NodeUp, 10.0) == NodeUp(full("b"))
 
             assert (after["url"], after["keeper"]) == (before["url"], before["keeper"])
+
+
+class TestLock:
+    def test_a_fork_made_while_it_is_held(self, base):
+        """Does not go on holding it: else nobody could join, or end, before that process does."""
+        with EngineDirectory(base, "otp").lock():
+            forked = os.fork()
+            if not forked:
+                signal.pause()
+        fd = os.open(base, os.O_RDONLY)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.kill(forked, signal.SIGKILL)
+            os.waitpid(forked, 0)
+            os.close(fd)
 
 
 class TestPrivate:
