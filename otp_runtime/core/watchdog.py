@@ -111,7 +111,8 @@ class Seen:
     `loop_since`: since when its loop, or event loop, is awake and has things to do; below 0 it waits.
     `breakpoint_at`: the number of the callback that called `breakpoint()`, plus 1; `answer` counts by two what the
     server answered, the last bit says that it is debugged; `traced`: by another process, or line by line by itself.
-    `measure` is there when the last look suspected something, `runs` (its main thread is not asleep) when it is due.
+    `measure` is there when it is stopped, or the last look suspected something, `runs` (its main thread is not asleep)
+    when that is due.
     """
 
     busy_since: float = 0.0
@@ -129,7 +130,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """What is suspected: `stamp` tells one callback, one turn of the loop from the next."""
+    """What is suspected: `stamp` tells one callback, one turn of the loop, one stop from the next."""
 
     what: What
     stamp: float
@@ -214,7 +215,8 @@ def look(watch: Watch, seen: Seen, now: float, late: float = 0.0) -> tuple[Watch
 
 def _suspect(seen: Seen, now: float) -> tuple[What, float, float] | None:
     if seen.stopped:
-        return "stopped", 0.0, now
+        # one that has run meanwhile was stopped anew
+        return "stopped", 0.0 if seen.measure is None else seen.measure.ran, now
     if seen.spoken:
         return "ending", 0.0, now
     if seen.is_async and seen.loop_since > 0 and now - seen.loop_since > LOOK_SECONDS:

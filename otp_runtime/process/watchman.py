@@ -135,7 +135,7 @@ class Watchman:
         )
         if watchdog.is_unsuspicious(watched.watch, seen):
             return math.inf
-        if watched.watch.suspicion is not None:
+        if watched.watch.suspicion is not None or seen.stopped:
             seen = replace(seen, measure=watchdog.Measure(now, *proc_facts.main_thread_times(os_pid)))
         if watchdog.is_due(watched.watch, now):
             status = proc_facts.status_of(os_pid)

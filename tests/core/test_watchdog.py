@@ -130,13 +130,26 @@ class TestLeftAlone:
             lambda now, asked: measured(Seen(loop_since=now - 4.9, is_async=True), now),
             lambda now, asked: measured(Seen(loop_since=1.0, handled=int(now)), now),
             lambda now, asked: Seen(stopped=now % 6 < 4),
+            lambda now, asked: measured(Seen(stopped=True), now, 0.01),
             lambda now, asked: measured(Seen(busy_since=100.0, traced=True), now),
             lambda now, asked: measured(Seen(busy_since=100.0, handled=4, breakpoint_at=5), now),
             lambda now, asked: measured(
                 Seen(busy_since=100.0, runs=True, answer=2 * int(asked) + 1 if asked else 0), now, 1.0
             ),
         ],
-        ids=["idle", "waits", "async", "short", "turns", "flooded", "thawed", "traced", "breakpoint", "debugged"],
+        ids=[
+            "idle",
+            "waits",
+            "async",
+            "short",
+            "turns",
+            "flooded",
+            "thawed",
+            "anew",
+            "traced",
+            "breakpoint",
+            "debugged",
+        ],
     )
     def test_for_ever(self, see):
         """None of these is ever condemned."""

@@ -432,6 +432,19 @@ class TestLeftAlone:
 
         assert process.alive(pid)
 
+    def test_stopped_again_and_again(self, me, witness):
+        """For a moment each time; that each look falls into one of them is chance."""
+        pid = Hanger.start(0)
+        GenServer.cast(witness, hangers.lock)
+        ref = process.monitor(witness)
+        while not [one for one in process.flush() if isinstance(one, Down) and one.ref == ref]:
+            freeze(pid)
+            current().pump(0.05)
+            thaw(pid)
+            GenServer.call(pid, None)
+
+        assert process.alive(pid)
+
     def test_thawed_in_time(self, me, witness):
         """And the time in which it was stopped is not its callback's."""
         pid = Hanger.start(0, watchdog=Watchdog(busy=0.8))
