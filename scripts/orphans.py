@@ -7,10 +7,10 @@
 Every server has a plain subprocess, one in a session of its own, and a daemon: forked twice, in a session of its own,
 its parent gone. Each round starts such a program, kills one of them (drawn by the seed), and looks.
 
-Promises checked: after the kill of the program, the launcher or the guard, no process of the tree, no daemon and no
-zombie is left within LIMIT, and the node's directory is gone; after the kill of a supervisor the same holds for all
-that was below it, its children's names are back under new processes if it had a supervisor itself, and the node then
-ends clean. Nothing but the guard and the launcher themselves may ever fall to init.
+Promises checked: after the kill of the program, the launcher, the guard or those two at once, no process of the tree,
+no daemon and no zombie is left within LIMIT, and the node's directory is gone; after the kill of a supervisor the same
+holds for all that was below it, its children's names are back under new processes if it had a supervisor itself, and
+the node then ends clean. Nothing but the guard and the launcher may ever fall to init, unless both are killed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from otp_runtime.testing import leaks, wait_restarted
 LIMIT = 2.0
 SETTLE_SECONDS = 20.0
 FOR_EVER = {"max_restarts": 100, "max_seconds": 5}
-VICTIMS = ("program", "launcher", "guard", "top", "left", "right")
+VICTIMS = ("program", "launcher", "guard", "launcher and guard", "guard and launcher", "top", "left", "right")
 SLEEP = ["sleep", "1000"]
 
 
@@ -151,10 +151,12 @@ class Round:
         self.who = {"program": self.program.pid, **json.loads(line)}
         self.whole = self.identified([self.program.pid, *kernel.descendants_of(self.program.pid)])
         self.storm.count("processes put at risk", len(self.whole))
-        below = self.identified(kernel.descendants_of(self.who[self.victim]))
+        victims = [self.who[name] for name in self.victim.split(" and ")]
+        below = self.identified(kernel.descendants_of(victims[0]))
         began = time.monotonic()
-        os.kill(self.who[self.victim], signal.SIGKILL)
-        if self.victim in {"program", "launcher", "guard"}:
+        for os_pid in victims:
+            os.kill(os_pid, signal.SIGKILL)
+        if self.victim not in {"top", "left", "right"}:
             self.node_is_gone(began)
         else:
             self.subtree_is_gone(below, began)
@@ -202,11 +204,11 @@ class Round:
                 os.kill(one.pid, signal.SIGKILL)
 
     def reap_the_fallen(self) -> None:
-        """Whoever loses all its ancestors falls to init, here to this process: only the guard and launcher may."""
+        """Whoever loses all its ancestors falls to init, here to this process: half a node, or what lost both."""
         for os_pid in kernel.children_of(os.getpid()):
             if os_pid == self.program.pid:
                 continue
-            expected = os_pid in (self.who["guard"], self.who["launcher"])
+            expected = os_pid in (self.who["guard"], self.who["launcher"]) or " and " in self.victim
             with contextlib.suppress(ChildProcessError):
                 if os.waitpid(os_pid, os.WNOHANG)[0] and not expected:
                     self.storm.violated(f"{self.victim} killed: process {os_pid} of the tree fell to init")
