@@ -138,11 +138,25 @@ class Poller:
             self._wait_shortly(timeout)
             timeout = 0
         events = self._epoll.poll(timeout if timeout is None or timeout > 0 else 0)
-        for fd, happened in events:
+        if len(events) == 1:
+            fd, happened = events[0]
             handler = self._handlers.get(fd)
             if handler is not None:
                 handler(happened)
+        else:
+            self._tell(events)
         return self._run_timers() or bool(events)
+
+    def _tell(self, events: list[tuple[int, int]]) -> None:
+        """Call the handlers of several events, each only while it is its descriptor's.
+
+        One of them may close another's descriptor, and open a new one of that number: what happened is not that one's.
+        """
+        handlers = self._handlers
+        told = [(handlers.get(fd), fd, happened) for fd, happened in events]
+        for handler, fd, happened in told:
+            if handler is not None and handlers.get(fd) is handler:
+                handler(happened)
 
     def sleep_on(self, fd: int, timeout: float | None) -> bool:
         """Sleep as `wait` does, but leave all that happened to it; say whether it is that `fd` is readable and no more.

@@ -1,5 +1,6 @@
 """The one place where a process waits: descriptors first, timers in their order."""
 
+import itertools
 import os
 import select
 
@@ -165,6 +166,27 @@ class TestWait:
         waiter.wait(0)
         os.close(other_read)
         os.close(other_write)
+
+        assert len(seen) == 1
+
+    def test_a_handler_that_replaces_another(self, waiter):
+        """What happened to a descriptor is not told to a new one of the same number."""
+        seen, pipes = [], [os.pipe(), os.pipe()]
+        quiet = os.pipe()
+
+        def replace(_events, mine, other):
+            seen.append(mine)
+            waiter.forget(other)
+            os.dup2(quiet[0], other)
+            waiter.watch(other, poller.READABLE, lambda _events: seen.append("the new one"))
+
+        for number, (reads, writes) in enumerate(pipes):
+            other = pipes[1 - number][0]
+            waiter.watch(reads, poller.READABLE, lambda events, mine=reads, other=other: replace(events, mine, other))
+            os.write(writes, b"x")
+        waiter.wait(1.0)
+        for fd in itertools.chain(*pipes, quiet):
+            os.close(fd)
 
         assert len(seen) == 1
 
