@@ -378,6 +378,11 @@ class Offspring:
         """Have something done, that nobody waits for, when all is done that somebody waits for."""
         self._put_off.append(errand)
 
+    @property
+    def has_errands(self) -> bool:
+        """Whether something was put off."""
+        return bool(self._put_off)
+
     def catch_up(self) -> None:
         """Do what was put off. The owner calls it when it has nothing else to do."""
         while self._put_off:

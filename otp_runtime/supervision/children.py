@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 LEAVING_SECONDS: Final = 0.5
 """How long a supervisor without room waits for a task that is as good as gone; it may have been stopped meanwhile."""
 
+ERRANDS_SECONDS: Final = 0.01
+"""How long what nobody waits for is put off at most while a start is under way, which somebody may wait for."""
+
 MANY_CHILDREN: Final = 256
 """Of so many children not each is looked at when one is refused."""
 
@@ -118,6 +121,7 @@ class Performer:
         self._failed: Child | None = None
         self._awaited: dict[Any, list[Child]] = {}
         self._spares_wanted = 0
+        self._errands: poller.TimerHandle | None = None
         self._asked_for: core.StartChildRequest | None = None
         self.offspring = Offspring(context, serve, self._on_word, self._on_death)
         self._places = ChildPlaces(
@@ -142,11 +146,22 @@ class Performer:
             self.finish_burials()
             reaped = self.offspring.burials.take_reaped()
             if not reaped and not self._actions:
-                self.offspring.catch_up()
+                self._run_errands()
                 self._forget_the_handled()
                 return
             for child in reaped:
                 self._after_death(child)
+
+    def _run_errands(self) -> None:
+        """Do what was put off; while a start is under way a little later, as it would take its processor away."""
+        if not self._starting or self.ended is not None:
+            self.offspring.catch_up()
+        elif self.offspring.has_errands and self._errands is None:
+            self._errands = self.context.poller.at(poller.now() + ERRANDS_SECONDS, self._errands_due)
+
+    def _errands_due(self) -> None:
+        self._errands = None
+        self.offspring.catch_up()
 
     def finish_burials(self) -> None:
         """Write the records of the dead, and judge them: whoever hears of a death can ask `why`."""
