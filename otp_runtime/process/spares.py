@@ -14,6 +14,7 @@ comes from a zygote.
 from __future__ import annotations
 
 import contextlib
+import marshal
 import os
 import signal
 import struct
@@ -80,6 +81,8 @@ class Preparation(NamedTuple):
     """What it imports, with that `sys.path`."""
     script: bytes = b""
     """What it rehearses."""
+    links: tuple[int, ...] = ()
+    """To whom it will be linked, as far as that is known: they are opened ahead."""
 
 
 @dataclass(slots=True)
@@ -135,7 +138,7 @@ class Spares:
     def note(self, job: Job) -> None:
         """A process was started: the next one may be like it."""
         self._demand = demand.started(self._demand, poller.now())
-        self._preparation = self._preparation._replace(path=job.path, modules=job.imports)
+        self._preparation = self._preparation._replace(path=job.path, modules=job.imports, links=job.links)
         if self._missing() > 0:
             self._refill_in(REFILL_SECONDS)
 
@@ -167,7 +170,11 @@ class Spares:
         """Have a spare do `job`; None when there is none that can."""
         if not self._ready or self._is_retired:
             return None
-        data = self._offspring.context.codec.encode(job.to_term())
+        try:
+            data = marshal.dumps(tuple(job.to_term()))
+        except ValueError:
+            # of a type that only looks like one of those that are marshalled
+            return None
         if len(data) > ORDER_MAX:
             return None
         for number, spare in list(self._ready.items()):
@@ -340,6 +347,8 @@ def run(
         context = context or Context(node, identity.id, box, is_program=False, parent=identity.reaper)
         current.become(context)
         boot.listen_to_signals(context, reaper)
+        for other in preparation.links:
+            context.peer(other)
         boot.Boot(node, says).send(["spare"])
         job = _await_order(context, reads)
         if job is not None:
@@ -389,8 +398,7 @@ def _await_order(context: Context, reads: int) -> Job | None:
             return None
     context.poller.forget(reads)
     os.close(reads)
-    term: list[Any] = context.codec.decode(data[LENGTH.size :])
-    return Job.from_term(term)
+    return Job(*marshal.loads(data[LENGTH.size :]))  # noqa: S302 - what this same interpreter wrote, before it was forked
 
 
 def _no_supervisor(*_args: Any) -> NoReturn:

@@ -281,8 +281,9 @@ def _serve(node: NodeHandle, parent: kernel.OsProcess, orders: int, answers: int
 def _become(node: NodeHandle, box: Box, parent: kernel.OsProcess, fds: list[int], what: list[Any]) -> NoReturn:
     match fds:
         case [says, reads]:
-            path, modules, script = what
-            spares.run(node, box, parent, says, reads, spares.Preparation(tuple(path), tuple(modules), script))
+            path, modules, script, links = what
+            preparation = spares.Preparation(tuple(path), tuple(modules), script, tuple(links))
+            spares.run(node, box, parent, says, reads, preparation)
         case [boot_fd, *_]:
             boot.run_child(node, Job.from_term(what), box, parent, boot_fd, _no_supervisor)
         case _:
