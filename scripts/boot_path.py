@@ -1,5 +1,7 @@
 """Find out what a new server runs until it has answered twice: the functions that `process/boot_path.py` lists.
 
+What one forked ahead runs beside that is listed too: it rehearses, and imports what the server will need.
+
     python -m scripts.boot_path            writes that file again
 
 A supervisor imports this module ahead, for its child, and so runs what is below: it has the child's boot profiled.
@@ -7,33 +9,40 @@ A supervisor imports this module ahead, for its child, and so runs what is below
 
 from __future__ import annotations
 
+import importlib
+import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from otp_runtime import DynamicSupervisor, GenServer, Reply
-from otp_runtime.process import boot
+from otp_runtime.process import boot, spares
 
 TARGET = Path(__file__).parent.parent / "otp_runtime/process/boot_path.py"
-ROOT = Path(__file__).parent.parent
+OURS = ("otp_runtime.", "importlib", "contextlib:")
+"""Whose functions are listed: those that are there on every machine."""
 
-_ran: dict[Any, None] = {}
-_run_child = boot.run_child
+_ran: dict[str, None] = {}
 
 
 def _note(frame: Any, event: str, _arg: object) -> None:
     if event == "call":
-        _ran[frame.f_code] = None
+        _ran[f"{frame.f_globals.get('__name__')}:{frame.f_code.co_qualname}"] = None
 
 
-def _profiled(*args: Any, **options: Any) -> Any:
-    sys.setprofile(_note)
-    _ran[_run_child.__code__] = None
-    _run_child(*args, **options)
+def _profiled(run: Any) -> Any:
+    def profile(*args: Any, **options: Any) -> Any:
+        _ran[f"{run.__module__}:{run.__qualname__}"] = None
+        sys.setprofile(_note)
+        run(*args, **options)
+
+    return profile
 
 
 if __name__ != "__main__":
-    boot.run_child = _profiled
+    boot.run_child = _profiled(boot.run_child)
+    spares.run = _profiled(spares.run)
 
 
 class Profiled(GenServer[int]):
@@ -43,31 +52,28 @@ class Profiled(GenServer[int]):
         """Answer, with the functions of the library that ran so far, in their order, if that is asked."""
         if request != "ran":
             return Reply(request, state)
+        sys.setprofile(_note)
+        importlib.import_module("colorsys")  # whatever it is, it takes the way of a program's own modules
         sys.setprofile(None)
-        return Reply([name for code in _ran if (name := _name_of(code)) is not None], state)
-
-
-def _name_of(code: Any) -> str | None:
-    """Give the module and the qualified name of a function of the library; None of any other, and of nested ones."""
-    path = Path(code.co_filename)
-    if not path.is_relative_to(ROOT / "otp_runtime") or "<" in code.co_qualname:
-        return None
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts) + ":" + code.co_qualname
+        return Reply([name for name in _ran if name.startswith(OURS) and "<" not in name], state)
 
 
 def ran() -> list[str]:
-    """Start servers from a template and give what one of them ran."""
+    """Start servers from a template, and one that was forked ahead; give what they ran."""
+    found: dict[str, None] = {}
     with DynamicSupervisor.start_link() as sup:
-        for _ in range(2):
+        for pause in (0.0, 0.0, 1.0):
+            time.sleep(pause)
             child = DynamicSupervisor.start_child(sup, Profiled.child_spec(0))
             GenServer.call(child, "first")
             GenServer.call(child, "second")
-        names: list[str] = GenServer.call(child, "ran")
-    return names
+            found |= dict.fromkeys(GenServer.call(child, "ran"))
+    return list(found)
 
 
 def main() -> None:
     """Write the list."""
+    os.environ["OTP_RUNTIME_TEMPLATE"] = "1"
     from scripts import boot_path
 
     head = TARGET.read_text(encoding="utf-8").partition("PATH: Final = (")[0]
