@@ -20,7 +20,8 @@ from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, poller
 from otp_runtime.host.box import Box
 from otp_runtime.host.directory import NodeDirectory
-from otp_runtime.process import current, places, route, shipping, stderr, task_body
+from otp_runtime.host.pages import fill_holes, pack
+from otp_runtime.process import boot_path, current, places, route, shipping, stderr, task_body
 from otp_runtime.process.burials import judge_threads, keep_record, report
 from otp_runtime.process.context import Context
 from otp_runtime.process.handle import LAUNCHER_ID, NodeHandle
@@ -353,6 +354,9 @@ def main(directory_path: str, guard: kernel.OsProcess, lifeline: int, serve_supe
         _watch_the_guard(launcher, guard)
         launcher.attach(owner)
         gc.collect()
+        # all that a node runs is forked from here
+        fill_holes()
+        pack(boot_path.PATH)
         gc.freeze()
         box.set_flag(boxes.READY)
         os.write(lifeline, b"ready\n")
