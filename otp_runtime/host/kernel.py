@@ -193,6 +193,14 @@ def has_ended(pidfd: int) -> bool:
     return bool(poll.poll(0))
 
 
+def is_running(pidfd: int) -> bool:
+    """Say whether a child of this process has neither ended nor been stopped; it can be reaped afterwards as before."""
+    try:
+        return os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is None
+    except OSError:
+        return False
+
+
 def send_signal(pidfd: int, signum: int) -> bool:
     """Send a signal to the process behind `pidfd`; False when it is gone."""
     try:

@@ -138,12 +138,14 @@ def _kills(path: str) -> int | None:
 
 def peek_cpu_limit(pidfd: int, os_pid: int) -> tuple[float, float] | None:
     """Give the limit of CPU seconds, soft and hard, of a child that was killed and is not reaped; else None."""
-    with contextlib.suppress(OSError):
+    try:
         ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)
         if ended is not None and ended.si_code != os.CLD_EXITED and ended.si_status in _CPU_SIGNALS:
             soft, hard = resource.prlimit(os_pid, resource.RLIMIT_CPU)
             if (soft, hard) != (resource.RLIM_INFINITY, resource.RLIM_INFINITY):
                 return float(soft), float(hard)
+    except OSError:
+        """It is gone, or not to be looked at."""
     return None
 
 

@@ -71,6 +71,9 @@ class Burials:
         except ChildProcessError:
             child.status = 0
         child.died_at = time.time()
+        if child.comes_back and child.status and not child.told and child.job is not None and not self.is_halting:
+            # it is most probably started again: what can be done for that meanwhile is done by whoever will be it
+            self._offspring.announce(child.job)
         self._offspring.watchman.forget(child)
         os.close(child.pidfd)
         child.pidfd = -1

@@ -27,6 +27,7 @@ class Child:
         "_box_path",
         "boot_data",
         "boot_fd",
+        "comes_back",
         "died_at",
         "doom",
         "handed",
@@ -67,6 +68,7 @@ class Child:
         self.on_word: Callable[[list[Any]], None] | None = None
         self.heirs = NOBODY
         self.root: Child | None = None
+        self.comes_back = False
         self.status = 0
         self.told = False
         self.died_at = 0.0

@@ -117,6 +117,11 @@ class Offspring:
             self.vitals.forget(process_id)
             return Crash("OSError", f"cannot start {job.label}: {error}{kernel.shortage(error)}", "")
 
+    def announce(self, job: Job) -> None:
+        """A process for `job` will probably be started in a moment: let a spare get ready for it, if one can do it."""
+        if self._may_be_a_spare(job):
+            self.spares.announce(job)
+
     def _may_be_a_spare(self, job: Job) -> bool:
         """Say whether a spare can do a job: it has older code than a zygote, and a mailbox of its own."""
         return not (job.mode == "supervisor" or self.nursery.is_used or self.mailboxes.has(job.place))

@@ -1,7 +1,8 @@
 """Warm spares: processes forked ahead, which have done all of the boot that is nobody's in particular.
 
     parent: fork ──► spare: descriptors, signals, mailbox, lane, its link to the parent; waits for an order
-    a start: box renamed ──► order (a job) ──► spare: name, arguments, init ──► "ok"     … a new spare, a little later
+    a death: a job, announced ──► spare: reads it, opens whom it will be linked to, stays awake for a moment
+    a start: box renamed ──► order (a job, "go") ──► spare: name, arguments, init ──► "ok"  … a new spare, soon
 
 A spare is a process of the node whose box nobody can find yet: it lies beside the place where boxes are looked for, and
 is moved there when the spare is used. So no list shows it, and nobody can send it anything. It ends as every child
@@ -53,6 +54,11 @@ ORDER_MAX: Final = 32_768
 """A longer order may not fit into the pipe at once, and its start is forked as if there were no spare."""
 
 LENGTH: Final = struct.Struct("<I")
+GO: Final = LENGTH.pack(0)
+"""Ends an order, which is the last job that was named before it. A job that is named is only an announcement."""
+
+ALERT_SECONDS: Final = 0.001
+"""How long a spare to which a job was announced stays awake for the order: what comes before it takes less."""
 
 
 rehearsal: Rehearsal | None = None
@@ -96,6 +102,8 @@ class _Spare:
     """The `sys.path` with which it imports what it may need; () when it imports nothing."""
     modules: tuple[str, ...]
     has_booted: bool = False
+    heard: bytes = b""
+    """The words of the job that was announced to it last."""
     is_old: bool = False
     """Whether what it has imported may be other code than is on disk now."""
 
@@ -104,6 +112,20 @@ class _Spare:
         if self.is_old or self.path not in {(), job.path}:
             return False
         return self.has_booted or set(self.modules) <= set(job.imports)
+
+    def lacks(self, words: bytes) -> bytes:
+        """Give what it must still be told of a job."""
+        return b"" if words == self.heard else words
+
+    def tell(self, words: bytes) -> bool:
+        """Write to it; False when it is gone, or cannot take all: then it is ended, as it would wait for the rest."""
+        try:
+            if os.write(self.orders, words) == len(words):
+                return True
+        except OSError:
+            """Its end of the pipe is closed, or the pipe full."""
+        self.end()
+        return False
 
     def end(self) -> None:
         """Kill it, unless it is reaped already and waited for until what it left has ended."""
@@ -170,23 +192,32 @@ class Spares:
         """Have a spare do `job`; None when there is none that can."""
         if not self._ready or self._is_retired:
             return None
-        try:
-            data = marshal.dumps(tuple(job.to_term()))
-        except ValueError:
-            # of a type that only looks like one of those that are marshalled
+        words = _words_for(job)
+        if not words:
             return None
-        if len(data) > ORDER_MAX:
-            return None
-        for number, spare in list(self._ready.items()):
-            if not spare.suits(job):
-                continue
-            if kernel.is_stopped(spare.child.os_process.pid):
-                # it would keep its job waiting until somebody lets it go on
-                spare.end()
-            elif not kernel.has_ended(spare.child.pidfd) and self._order(spare, job, LENGTH.pack(len(data)) + data):
-                del self._ready[number]
+        for spare in sorted(self._ready.values(), key=lambda one: one.heard != words):
+            if spare.suits(job) and self._is_awake(spare) and self._order(spare, job, spare.lacks(words) + GO):
+                del self._ready[spare.child.id]
                 return spare.child
         return None
+
+    def announce(self, job: Job) -> None:
+        """Tell a spare what it will probably be ordered to do: it gets ready, while that is decided upon."""
+        if not self._ready or self._is_retired:
+            return
+        words = _words_for(job)
+        for spare in self._ready.values():
+            if words and spare.has_booted and spare.suits(job) and self._is_awake(spare):
+                spare.tell(spare.lacks(words))
+                spare.heard = words
+                return
+
+    def _is_awake(self, spare: _Spare) -> bool:
+        """Say whether a spare is there; one that somebody has stopped is ended, as it would keep its job waiting."""
+        is_awake = kernel.is_running(spare.child.pidfd)
+        if not is_awake:
+            spare.end()
+        return is_awake
 
     def _order(self, spare: _Spare, job: Job, data: bytes) -> bool:
         """Make a spare a process that can be found, and tell it what it is; False when it is gone."""
@@ -195,9 +226,7 @@ class Spares:
         os.rename(hidden, found)
         box.path = found
         box.settle(job.label, time.time())
-        try:
-            os.write(spare.orders, data)
-        except OSError:
+        if not spare.tell(data):
             os.rename(found, hidden)
             return False
         os.close(spare.orders)
@@ -315,6 +344,16 @@ class Spares:
         self._refill_in(MISFORTUNE_SECONDS)
 
 
+def _words_for(job: Job) -> bytes:
+    """Give a job as a spare is told of it; nothing when it can be told to none."""
+    try:
+        data = marshal.dumps(tuple(job.to_term()))
+    except ValueError:
+        # of a type that only looks like one of those that are marshalled
+        return b""
+    return LENGTH.pack(len(data)) + data if len(data) <= ORDER_MAX else b""
+
+
 # -- the spare itself --------------------------------------------------------------------------------------------------
 
 
@@ -382,23 +421,62 @@ def _rehearse(node: NodeHandle, own: Box, script: bytes) -> None:
 
 def _await_order(context: Context, reads: int) -> Job | None:
     """Wait for the job; None when there will be none: the parent is gone, or told this process to end."""
-    data = b""
-    open_ = [True]
-
-    def read(_events: int) -> None:
-        nonlocal data
-        chunk = os.read(reads, ORDER_MAX + LENGTH.size)
-        data += chunk
-        open_[0] = bool(chunk)
-
-    context.poller.watch(reads, poller.READABLE, read)
-    while len(data) < LENGTH.size or len(data) < LENGTH.size + LENGTH.unpack_from(data)[0]:
+    orders = _Orders(context, reads)
+    context.poller.watch(reads, poller.READABLE, lambda _events: orders.read())
+    while not orders.are_complete:
         context.pump(None)
-        if context.doomed is not None or not open_[0]:
+        if context.doomed is not None or orders.have_ended:
             return None
+        orders.stay_awake()
     context.poller.forget(reads)
     os.close(reads)
-    return Job(*marshal.loads(data[LENGTH.size :]))  # noqa: S302 - what this same interpreter wrote, before it was forked
+    return orders.job
+
+
+class _Orders:
+    """What a spare is told."""
+
+    def __init__(self, context: Context, reads: int) -> None:
+        """Nothing yet."""
+        self._context = context
+        self._reads = reads
+        self._data = b""
+        self.job: Job | None = None
+        self.are_complete = False
+        self.have_ended = False
+        self._is_alert = False
+        os.set_blocking(reads, False)
+
+    def read(self) -> None:
+        """Read what is there, and get ready for what it tells of."""
+        try:
+            chunk = os.read(self._reads, ORDER_MAX + LENGTH.size)
+        except BlockingIOError:
+            return
+        self.have_ended = not chunk
+        self._data += chunk
+        while not self.are_complete and len(self._data) >= LENGTH.size:
+            (length,) = LENGTH.unpack_from(self._data)
+            end = LENGTH.size + length
+            if len(self._data) < end:
+                return
+            if length:
+                # what this same interpreter wrote, before this process was forked from it
+                self.job = Job(*marshal.loads(self._data[LENGTH.size : end]))  # noqa: S302
+                for other in self.job.links:
+                    self._context.peer(other)
+                self._is_alert = True
+            else:
+                self.are_complete = True
+            self._data = self._data[end:]
+
+    def stay_awake(self) -> None:
+        """Having been told of a job, look for the order for a moment: to be woken takes longer than to look."""
+        until = poller.now() + ALERT_SECONDS
+        while self._is_alert and not (self.are_complete or self.have_ended) and poller.now() < until:
+            os.sched_yield()
+            self.read()
+        self._is_alert = False
 
 
 def _no_supervisor(*_args: Any) -> NoReturn:

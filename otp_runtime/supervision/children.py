@@ -267,19 +267,21 @@ class Performer:
             label=str(spec.id),
             parent=self.context.id,
             links=(self.context.id,),
-            name=spec.id if isinstance(spec.id, str) else "",
+            # as plain text, whatever else it is: it is told to processes that know no classes of yours
+            name=str.__str__(spec.id) if isinstance(spec.id, str) else "",
             shutdown=None,
             place=self._places.of_start(key),
             **self._job,
         )
         telemetry.emit("supervisor.start_child", id=spec.id)
-        self._fork(key, job)
+        self._fork(key, job, comes_back=spec.restart != "temporary" and spec.backoff is None)
 
-    def _fork(self, key: Any, job: Job) -> None:
+    def _fork(self, key: Any, job: Job, *, comes_back: bool) -> None:
         child = self.offspring.start(job)
         if isinstance(child, Crash):
             self.feed(core.ChildStartFailed(key, child))
         else:
+            child.comes_back = comes_back
             self._starting[child.id] = key
 
     def _abort(self, key: Any) -> None:
@@ -381,7 +383,7 @@ class Performer:
         name = data["name"] if isinstance(data["name"], str) else ""
         fresh = self.offspring.nursery.is_used
         job = dataclasses.replace(child.job, mode="supervisor", body=body, label=data["label"], name=name, fresh=fresh)
-        self._fork(key, job)
+        self._fork(key, job, comes_back=False)
 
     def _after_death(self, child: Child) -> None:
         if self.core.key_of(self.state, child.pid) is not None:

@@ -60,7 +60,7 @@ if os.getppid() != PROGRAMS_PARENT:
 
 
 def supervise(*children, **flags):
-    return Supervisor.start_link(list(children), strategy="one_for_one", **{"max_restarts": MANY, **flags})
+    return Supervisor.start_link(list(children), **{"strategy": "one_for_one", "max_restarts": MANY, **flags})
 
 
 def spares():
@@ -378,6 +378,19 @@ class TestDeath:
             wait_for_spares(sup, 1, besides=ahead)
 
             assert before == process.whereis("a")
+
+    def test_one_that_was_told_of_another_start_is_used(self, me):
+        """The death of one is announced to it; the first that is started again is another, which it then is."""
+        children = [Agent.child_spec(lambda name=name: name * 3000, name=name, spare=1) for name in ("a", "b")]
+        with supervise(*children, strategy="one_for_all") as sup:
+            ahead = wait_for_spares(sup, 1)
+            before = process.whereis("a"), process.whereis("b")
+            sigkill("b")
+            for name, pid in zip(("a", "b"), before, strict=True):
+                wait_restarted(name, after=pid)
+
+            assert os_process("a") in ahead
+            assert ["a" * 3000, "b" * 3000] == [Agent.get(name, lambda said: said) for name in ("a", "b")]
 
     def test_a_killed_one_is_not_used(self, me):
         """A restart right after its death is a fork."""
