@@ -126,6 +126,12 @@ def _is_alive(directory: NodeDirectory, process_id: int) -> bool:
         box.close()
 
 
+def _is_known_alive(context: Context, process_id: int) -> bool:
+    """As `_is_alive`: by the box that this process has mapped already, if it knows the other one."""
+    peer = context.peers.get(process_id)
+    return not peer.box.flag(boxes.JUDGED) if peer is not None else _is_alive(context.directory, process_id)
+
+
 def _replace(path: str, owner: Owner) -> None:
     draft = f"{path}\x01"
     try:
@@ -280,7 +286,7 @@ def _await_change(
     """Wait a moment for a name to change hands; raises when nobody is bringing it back or time is up."""
     if isinstance(owner, ComingBack):
         # a supervisor that died itself has handed the name on, or freed it, before it is judged
-        if not _is_alive(context.directory, owner.supervisor) and owner_of(context.directory, name) == owner:
+        if not _is_known_alive(context, owner.supervisor) and owner_of(context.directory, name) == owner:
             raise _nobody(context, name, request)
     elif isinstance(owner, Held) and not _is_alive(context.directory, owner.id):
         # its reaper frees the name before it judges: the link was left by nobody we know
