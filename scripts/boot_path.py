@@ -10,7 +10,6 @@ A supervisor imports this module ahead, for its child, and so runs what is below
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import time
 from pathlib import Path
@@ -73,7 +72,6 @@ def ran() -> list[str]:
 
 def main() -> None:
     """Write the list."""
-    os.environ["OTP_RUNTIME_TEMPLATE"] = "1"
     from scripts import boot_path
 
     head = TARGET.read_text(encoding="utf-8").partition("PATH: Final = (")[0]
