@@ -145,7 +145,7 @@ def peek_cpu_limit(pidfd: int, os_pid: int) -> tuple[float, float] | None:
             if (soft, hard) != (resource.RLIM_INFINITY, resource.RLIM_INFINITY):
                 return float(soft), float(hard)
     except OSError:
-        """It is gone, or not to be looked at."""
+        pass  # it is gone, or not to be looked at
     return None
 
 

@@ -123,7 +123,7 @@ class _Spare:
             if os.write(self.orders, words) == len(words):
                 return True
         except OSError:
-            """Its end of the pipe is closed, or the pipe full."""
+            pass  # its end of the pipe is closed, or the pipe full
         self.end()
         return False
 
@@ -214,7 +214,7 @@ class Spares:
 
     def _is_awake(self, spare: _Spare) -> bool:
         """Say whether a spare is there; one that somebody has stopped is ended, as it would keep its job waiting."""
-        is_awake = kernel.is_running(spare.child.pidfd)
+        is_awake = kernel.is_running(spare.child.pidfd) and not self._offspring.watchman.saw_stopped(spare.child)
         if not is_awake:
             spare.end()
         return is_awake

@@ -86,6 +86,10 @@ class Watchman:
             self._timer.cancel()
             self._timer = None
 
+    def saw_stopped(self, child: Child) -> bool:
+        """Say whether it was stopped at the last look: the kernel tells of that once, and it was told to this one."""
+        return child.os_process.pid in self._stopped
+
     # -- looking --------------------------------------------------------------------------------------------
 
     def _look_by(self, due: float) -> None:

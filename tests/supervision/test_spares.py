@@ -7,8 +7,20 @@ import sys
 
 import pytest
 
-from otp_runtime import Agent, Crash, DynamicSupervisor, GenServer, StartFailed, Supervisor, process, upgrade, why
+from otp_runtime import (
+    Agent,
+    Crash,
+    DynamicSupervisor,
+    GenServer,
+    StartFailed,
+    Supervisor,
+    Watchdog,
+    process,
+    upgrade,
+    why,
+)
 from otp_runtime.core.demand import WINDOW_SECONDS
+from otp_runtime.core.watchdog import LOOK_SECONDS
 from otp_runtime.host import kernel, poller
 from otp_runtime.host.box import Box
 from otp_runtime.observe import tree
@@ -413,6 +425,19 @@ class TestDeath:
 
             assert os_process("a") not in ahead
             assert wait_until_gone(ahead, WAIT)
+
+    def test_one_that_a_watchdog_saw_stopped_is_not_used(self, me):
+        """The kernel tells of a stop once: the supervisor knows it from then on."""
+        with supervise(Agent.child_spec(int, name="a", spare=1, watchdog=Watchdog(busy=60.0))) as sup:
+            (ahead,) = wait_for_spares(sup, 1)
+            os.kill(ahead.pid, signal.SIGSTOP)
+            while not kernel.is_stopped(ahead.pid):
+                current().pump(0.001)
+            current().pump(3 * LOOK_SECONDS)
+            wait_restarted("a", after=sigkill("a"), timeout=WAIT)
+
+            assert os_process("a") != ahead
+            assert wait_until_gone([ahead], WAIT)
 
     def test_none_outlives_its_supervisor(self, me):
         """Not when that is stopped: nothing of it is left, in memory or in the directory."""
