@@ -16,6 +16,7 @@ import resource
 import select
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +41,8 @@ ANSWER_SIGNAL = signal.SIGRTMIN + 8
 
 OLDEST_KERNEL = (5, 4)
 SPARE_DESCRIPTORS = 16
+END_SECONDS = 1.0
+"""How long the end of what was killed is waited for at most: the kernel may be at work in its name."""
 
 _READ = os.O_RDONLY | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CLOEXEC
@@ -314,6 +317,16 @@ def kill_descendants() -> None:
     for os_pid in descendants_of(os.getpid()):
         with contextlib.suppress(ProcessLookupError):
             os.kill(os_pid, signal.SIGKILL)
+
+
+def end_descendants() -> None:
+    """Kill and reap until nothing hangs below this child subreaper, to which falls who loses its parent meanwhile."""
+    deadline = time.monotonic() + END_SECONDS
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < deadline:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                kill_descendants()
+                os.sched_yield()
 
 
 def raise_descriptor_limit() -> None:

@@ -333,7 +333,7 @@ def listen_to_signals(context: Context, reaper: kernel.OsProcess) -> None:
             return
         if _is_without_node(context.directory):
             # nobody would end what takes too long, nobody can be told, and names may have gone to others
-            kernel.kill_descendants()
+            kernel.end_descendants()
             os.kill(os.getpid(), signal.SIGKILL)
         context.write_own_lane([wire.EXIT, context.parent, "killed"])
 
