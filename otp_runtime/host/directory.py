@@ -31,6 +31,7 @@ from pathlib import Path
 
 FATE_BYTES = 8
 FATES_STEP = 512
+_GRAVE = ".gone-"
 _READ_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 SUBDIRECTORIES = ("names", "p", "seg", "defs", "deaths", "tables", "apps", "tails", "state", "err", "letters")
 HANDOVER_PARTS = ("said", "told", "order", "estate", "parting")
@@ -192,15 +193,30 @@ class NodeDirectory:
             os.close(fd)
         return False
 
+    def has_guard(self) -> bool:
+        """As `is_guarded`, also of what may be no node's directory any more."""
+        try:
+            return self.is_guarded()
+        except FileNotFoundError:
+            return False
+
     def remove(self) -> None:
-        """Remove the directory and all in it, unless it was replaced by another node's."""
-        grave = f"{self._root}.gone-{os.getpid()}"
+        """Remove the directory and all in it, unless it was replaced by another node's.
+
+        And what somebody else had begun to remove, who was killed over it.
+        """
+        grave = f"{self._root}{_GRAVE}{os.getpid()}"
         with contextlib.suppress(OSError):
             if self._inode in {0, os.stat(self._root).st_ino}:
                 os.rename(self._root, grave)
         import shutil
 
         shutil.rmtree(grave, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for entry in self.path.parent.iterdir():
+                is_grave = entry.name.startswith(f"{self.path.name}{_GRAVE}") and entry.suffix[len(_GRAVE) :].isdigit()
+                if is_grave and not NodeDirectory(entry).has_guard():
+                    shutil.rmtree(entry, ignore_errors=True)
 
     def box(self, process_id: int) -> str:
         """Give the path of a process's black box."""

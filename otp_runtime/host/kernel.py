@@ -313,8 +313,8 @@ def descendants_of(pid: int) -> list[int]:
 
 
 def kill_descendants() -> None:
-    """Kill whatever hangs below this process, nearest first."""
-    for os_pid in descendants_of(os.getpid()):
+    """Kill whatever hangs below this process, furthest first: should it be killed itself, who is left ends the rest."""
+    for os_pid in reversed(descendants_of(os.getpid())):
         with contextlib.suppress(ProcessLookupError):
             os.kill(os_pid, signal.SIGKILL)
 

@@ -350,9 +350,7 @@ def listen_to_signals(context: Context, reaper: kernel.OsProcess) -> None:
 def _is_without_node(directory: NodeDirectory) -> bool:
     """Say whether the guard is dead: a node is its guard and launcher together."""
     try:
-        return not directory.is_guarded()
-    except FileNotFoundError:
-        return True
+        return not directory.has_guard()
     except OSError:
         return False
 

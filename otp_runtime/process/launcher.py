@@ -394,27 +394,10 @@ def _watch_the_guard(launcher: Launcher, guard: kernel.OsProcess) -> None:
     """A node is its guard and launcher together: without the guard, end everything and clear up."""
 
     def end_node(_number: int, _frame: Any) -> None:
-        for child in list(launcher.offspring.children.values()):
-            launcher.offspring.kill(child)
-        kernel.kill_descendants()
-        deadline = time.monotonic() + HASTE_SECONDS
-        while time.monotonic() < deadline and _reap_one():
-            pass
+        kernel.end_descendants()
         launcher.context.directory.remove()
         os._exit(1)
 
     signal.signal(kernel.PARENT_DEATH_SIGNAL, end_node)
     if not kernel.die_with_parent(guard):
         end_node(0, None)
-
-
-def _reap_one() -> bool:
-    """Reap one child, waiting for it; False when there is none."""
-    try:
-        os.waitpid(-1, 0)
-    except ChildProcessError:
-        return False
-    for os_pid in kernel.children_of(os.getpid()):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(os_pid, signal.SIGKILL)
-    return True

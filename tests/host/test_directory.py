@@ -1,5 +1,6 @@
 """A node's directory: private, of this user alone, and its ids are given once."""
 
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -149,6 +150,17 @@ class TestCreate:
         (small_disk / "filler").write_bytes(bytes(64 * 1024))
         with pytest.raises(DirectoryUnusable, match="OTP_RUNTIME_DIR"):
             NodeDirectory(small_disk / "node").create()
+
+    def test_remove_what_another_began_to(self, directory):
+        """Who removes a directory can be killed over it; a node that only has such a name is spared."""
+        for end in (".gone-1", ".gone-2", ".gone-west"):
+            directory.path.with_name(directory.path.name + end).mkdir()
+        fd = os.open(directory.path.with_name(directory.path.name + ".gone-2") / "guard", os.O_CREAT | os.O_RDWR)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        directory.remove()
+        os.close(fd)
+
+        assert {".gone-2", ".gone-west"} == {entry.suffix for entry in directory.path.parent.iterdir()}
 
     def test_remove(self, directory):
         """All of it; twice is once."""
