@@ -476,7 +476,7 @@ class TestRealSupervisors:
         """Other trees each time."""
         monkeypatch.setattr(RealSupervisors, "directory", str(tmp_path))
 
-        run(examples=400, steps=25, at_random=True)
+        run(examples=200, steps=25, at_random=True)
 
 
 __all__ = ["_nothing_left", "me", "otp_node"]
