@@ -124,10 +124,11 @@ def _fill_standard_descriptors() -> None:
 
 
 def _sweep(base: Path) -> None:
-    """Remove what nodes left behind whose program, guard and launcher were all killed at once."""
+    """Remove what nodes left behind whose program, guard and launcher were all killed at once. Also over its removal."""
     for entry in os.listdir(base):
         directory = NodeDirectory(base / entry)
-        if name_of(entry) is not None and directory.is_nodes() and not _is_guarded(directory):
+        is_half_removed = ".gone-" in entry and not directory.has_guard()
+        if is_half_removed or (name_of(entry) is not None and directory.is_nodes() and not _is_guarded(directory)):
             directory.remove()
 
 
