@@ -124,7 +124,7 @@ def _fill_standard_descriptors() -> None:
 
 
 def _sweep(base: Path) -> None:
-    """Remove what nodes left behind whose program, guard and launcher were all killed at once. Also over its removal."""
+    """Remove what nodes left behind whose program, guard and launcher were all killed at once, also half removed."""
     for entry in os.listdir(base):
         directory = NodeDirectory(base / entry)
         is_half_removed = ".gone-" in entry and not directory.has_guard()
