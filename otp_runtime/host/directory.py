@@ -200,6 +200,11 @@ class NodeDirectory:
         except FileNotFoundError:
             return False
 
+    def is_grave(self) -> bool:
+        """Say whether somebody had begun to remove this one, as `remove` calls what it removes."""
+        _name, grave, number = self.path.name.rpartition(_GRAVE)
+        return bool(grave) and number.isdigit() and not self.has_guard()
+
     def remove(self) -> None:
         """Remove the directory and all in it, unless it was replaced by another node's.
 
@@ -214,8 +219,7 @@ class NodeDirectory:
         shutil.rmtree(grave, ignore_errors=True)
         with contextlib.suppress(OSError):
             for entry in self.path.parent.iterdir():
-                is_grave = entry.name.startswith(f"{self.path.name}{_GRAVE}") and entry.suffix[len(_GRAVE) :].isdigit()
-                if is_grave and not NodeDirectory(entry).has_guard():
+                if entry.name.startswith(f"{self.path.name}{_GRAVE}") and NodeDirectory(entry).is_grave():
                     shutil.rmtree(entry, ignore_errors=True)
 
     def box(self, process_id: int) -> str:

@@ -127,8 +127,8 @@ def _sweep(base: Path) -> None:
     """Remove what nodes left behind whose program, guard and launcher were all killed at once, also half removed."""
     for entry in os.listdir(base):
         directory = NodeDirectory(base / entry)
-        is_half_removed = ".gone-" in entry and not directory.has_guard()
-        if is_half_removed or (name_of(entry) is not None and directory.is_nodes() and not _is_guarded(directory)):
+        is_left = name_of(entry) is not None and directory.is_nodes() and not _is_guarded(directory)
+        if is_left or directory.is_grave():
             directory.remove()
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from otp_runtime import Agent, AlreadyStarted, GenServer, Node, NoNode, Reply, ServerDown, Supervisor, process
 from otp_runtime.host import kernel
+from otp_runtime.host.directory import NodeDirectory
 from otp_runtime.process import node
 from otp_runtime.testing.nodes import private_directory, private_node
 
@@ -126,6 +127,19 @@ class TestStart:
             Node.start("a\0b")
 
         assert list(base.iterdir()) == []
+
+
+class TestSweep:
+    def test_what_is_half_removed(self, base):
+        """However young; a node that is being made, and only has such a name, is spared."""
+        made = [NodeDirectory(base / f"shop@here.gone-{end}") for end in ("5", "west")]
+        for directory in made:
+            directory.create()
+        node._sweep(base)
+        left = [directory.path.exists() for directory in made]
+        made[1].remove()
+
+        assert [False, True] == left
 
 
 class TestStop:
