@@ -68,7 +68,6 @@ one_for_all                all others                          all
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
 from otp_runtime.core import turns
@@ -149,6 +148,7 @@ from otp_runtime.core.supervisor_state import (
     child_of,
     is_halting,
 )
+from otp_runtime.core.values import evolve
 from otp_runtime.errors import RuntimeBug
 
 if TYPE_CHECKING:
@@ -353,7 +353,7 @@ def _deadline_passed(turn: Turn, pid: Pid) -> None:
             child = child_of(turn.state, pid)
             if child is not None and child.spec.id == child_id:
                 turn.do(Kill(pid))
-                turn.change(phase=replace(busy, steps=(StopStep(child_id), *rest)))
+                turn.change(phase=evolve(busy, steps=(StopStep(child_id), *rest)))
         case _:
             pass  # it died in time, and the timer's event was already on its way
 

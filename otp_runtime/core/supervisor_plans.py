@@ -6,7 +6,6 @@ start, a wait begins, a request is answered. The last plan of all is the halt.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
 from otp_runtime.core import turns
@@ -41,6 +40,7 @@ from otp_runtime.core.supervisor_state import (
     StopStep,
     find_child,
 )
+from otp_runtime.core.values import evolve
 from otp_runtime.errors import RuntimeBug
 from otp_runtime.terms.pid import Pid
 
@@ -61,7 +61,7 @@ class Turn(turns.Turn[State]):
 
     def put(self, child: Child, **fields: Any) -> Child:
         """Change fields of a child; give it as it is now."""
-        changed = replace(child, **fields)
+        changed = evolve(child, **fields)
         self.change(children=self.state.children.put(changed))
         return changed
 
@@ -78,7 +78,7 @@ def take_step(turn: Turn, busy: Busy) -> None:
         case StartStep(child_id):
             child = child_in(turn.state, child_id)
             turn.do(StartChild(child_id, child.spec))
-            turn.change(phase=replace(busy, under_way=True))
+            turn.change(phase=evolve(busy, under_way=True))
         case PauseStep(child_id, seconds):
             turn.put(child_in(turn.state, child_id), pid="restarting", due=turn.now + seconds)
             turn.do(Retry(child_id, seconds))
@@ -104,7 +104,7 @@ def _take_stop(turn: Turn, busy: Busy, child: Child | None) -> None:
         turn.do(*actions)
         timed = any(isinstance(action, ArmTimer) for action in actions)
         steps = (StopStep(child.spec.id, timed), *busy.steps[1:])
-        turn.change(phase=replace(busy, steps=steps, under_way=True))
+        turn.change(phase=evolve(busy, steps=steps, under_way=True))
     else:
         gone(turn, child)
         if child.pid == "restarting" and isinstance(busy.goal, Errand):

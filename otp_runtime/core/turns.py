@@ -7,7 +7,7 @@ outside it collects as actions. When a rule raises, the turn is gone, and the st
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, assert_never
 
 from otp_runtime.core.restart import add_restart
@@ -30,6 +30,7 @@ from otp_runtime.core.supervisor_messages import (
     StopRequested,
     Suspend,
 )
+from otp_runtime.core.values import evolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +61,7 @@ class Turn(Generic[S]):
 
     def change(self, **fields: Any) -> None:
         """Change fields of the state."""
-        self.state = replace(self.state, **fields)
+        self.state = evolve(self.state, **fields)
 
     def queue(self, event: Asked | RetryDue | ChildExited) -> None:
         """Keep an event for when what is under way is done."""

@@ -380,6 +380,27 @@ def close_all_but(keep: set[int]) -> None:
     os.closerange(low, max(low, limit if limit > 0 else 1 << 20))
 
 
+def write_beside(fd: int, data: bytes, reader: int) -> int:
+    """Write into the pipe of a process that sleeps, so that it is woken on another core; give how much was written.
+
+    The scheduler wakes a reader on the core of the writer, which it takes to wait for an answer; a writer that goes on
+    keeps its reader waiting. So this core is none of those of `reader`, an OS pid, while that is woken. It has them all
+    again before the last byte comes: what it sets itself when it has read that is not overruled.
+    """
+    try:
+        cores = os.sched_getaffinity(reader)
+        os.sched_setaffinity(reader, cores - {libc().sched_getcpu()})
+    except OSError:
+        # it has only this core, or it is gone, or that is not for this process to set
+        return os.write(fd, data)
+    try:
+        written = os.write(fd, data[:-1])
+    finally:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(reader, cores)
+    return written + os.write(fd, data[-1:])
+
+
 def set_title(title: str) -> None:
     """Give this process a short name that `ps`, `top` and `pstree` show (15 bytes of it); best effort."""
     _write("/proc/self/comm", title.encode(errors="replace")[:15])

@@ -267,6 +267,7 @@ def take_over(node: NodeHandle, job: Job, box: Box, reaper: kernel.OsProcess, ke
     if job.mode != "supervisor":
         kernel.raise_own_oom_score(OOM_SCORE)
         write_native_stacks(node, box.identity.id)
+    take_title(job)
     dress(node, job, box.identity.id)
 
 
@@ -286,9 +287,13 @@ def forget_handlers() -> None:
         set_handler(number, SIG_DFL)
 
 
-def dress(node: NodeHandle, job: Job, process_id: int) -> None:
-    """Look like what the job says, to `ps` and to those who read its logs."""
+def take_title(job: Job) -> None:
+    """Look like what the job says, to `ps`."""
     kernel.set_title(f"otp:{job.name or job.label}")
+
+
+def dress(node: NodeHandle, job: Job, process_id: int) -> None:
+    """Import from where the job says, and log what and as whom it says."""
     sys.path[:] = job.path or sys.path
     # a supervisor logs nothing itself, but its children log what the program wants to see
     if logging.root.level != job.log_level:

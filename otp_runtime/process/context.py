@@ -560,7 +560,9 @@ class Context(Sending):
             if reason is not None:
                 # all that was sent before the death: exit signals and unlinks too
                 self.drain()
-                self.read_lane()
+                if not self.has_read_lane():
+                    # a read of nothing, too, knocks at whoever is linked to this process: see `links`
+                    self.read_lane()
                 self.conclude(peer, reason[0])
 
     def fate_of(self, peer: Peer) -> Any:
@@ -636,6 +638,7 @@ def reason_of_status(status: int, *, killed: bool, oom: bool = False) -> Any:
     return Exited(os.WEXITSTATUS(status))
 
 
+@functools.lru_cache(maxsize=64)
 def signal_name(number: int) -> str:
     """Give a signal's name, also of the real-time ones."""
     try:

@@ -46,6 +46,11 @@ DEPART_SECONDS = 1.0
 """What a process that was handed over has to end: what it registered with `atexit`, no more."""
 
 
+NEWS_SECONDS = 0.001
+"""How long after a restart its parent does not listen for the news of it: it would be woken on the core of the one who
+tells it, and take that from the new process, which may be answering its first call."""
+
+
 class Offspring:
     """The children of this OS process, orphans that fell to it included."""
 
@@ -70,6 +75,7 @@ class Offspring:
         self._on_word = on_word
         self.vitals = Vitals(self)
         self._put_off: collections.deque[Callable[[], object]] = collections.deque()
+        self._unheard: list[Child] = []
         self.handovers: dict[int, Handover] = {}
         self.nursery = Nursery(self)
         self.spares = Spares(self)
@@ -86,7 +92,6 @@ class Offspring:
     def start(self, job: Job) -> Child | Crash:
         """Fork a process for `job`; gives a Crash when the system has no room for one more."""
         if self._may_be_a_spare(job) and (spare := self.spares.take(job)) is not None:
-            self.listen_to_boot(spare)
             self.vitals.begin(spare)
             if job.timeout is not None:
                 self._set_limit(spare, job.timeout)
@@ -149,6 +154,24 @@ class Offspring:
     def listen_to_boot(self, child: Child) -> None:
         """Hear what a child says of its start."""
         self.context.poller.watch(child.boot_fd, poller.READABLE, lambda _events: self._hear(child))
+
+    def listen_to_boot_later(self, child: Child) -> None:
+        """As `listen_to_boot`, of a restart: not yet, unless `hear_restarts` comes first."""
+        self._unheard.append(child)
+        if len(self._unheard) == 1:
+            self.context.poller.at(poller.now() + NEWS_SECONDS, self.hear_restarts)
+
+    def hear_restarts(self) -> None:
+        """Hear what there is to hear by now. The owner calls it before it does what somebody asks for.
+
+        Who asks may have had an answer from a child of whose start nothing was heard here.
+        """
+        unheard, self._unheard = self._unheard, []
+        for child in unheard:
+            if child.boot_fd >= 0:
+                self._hear(child)
+            if child.boot_fd >= 0:
+                self.listen_to_boot(child)
 
     def ignore_boot(self, child: Child) -> None:
         """Hear nothing of it for now."""

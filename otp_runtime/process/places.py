@@ -15,6 +15,7 @@ keeps its place, and so does one that is killed, with all that hangs below it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import keyword
 import os
@@ -41,8 +42,12 @@ def place_of(directory: NodeDirectory, job: Job, process_id: int) -> Place:
 def place_of_child(parent: Place, child_id: Any) -> Place:
     """Give the place of a child of the supervisor whose place is `parent`."""
     text = text_of(child_id)
-    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:24]
-    return f"{parent[0]}/{digest}", *parent[1:], text
+    return f"{parent[0]}/{_digest_of(text)}", *parent[1:], text
+
+
+@functools.lru_cache(maxsize=64)
+def _digest_of(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:24]
 
 
 def text_of(child_id: Any) -> str:

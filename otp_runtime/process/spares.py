@@ -1,7 +1,7 @@
 """Warm spares: processes forked ahead, which have done all of the boot that is nobody's in particular.
 
     parent: fork ──► spare: descriptors, signals, mailbox, lane, its link to the parent; waits for an order
-    a death: a job, announced ──► spare: reads it, opens whom it will be linked to, stays awake for a moment
+    a death: a job, announced ──► spare: reads it, opens whom it will be linked to
     a start: box renamed ──► order (a job, "go") ──► spare: name, arguments, init ──► "ok"  … a new spare, soon
 
 A spare is a process of the node whose box nobody can find yet: it lies beside the place where boxes are looked for, and
@@ -15,6 +15,7 @@ comes from a zygote.
 from __future__ import annotations
 
 import contextlib
+import functools
 import marshal
 import os
 import signal
@@ -56,9 +57,6 @@ ORDER_MAX: Final = 32_768
 LENGTH: Final = struct.Struct("<I")
 GO: Final = LENGTH.pack(0)
 """Ends an order, which is the last job that was named before it. A job that is named is only an announcement."""
-
-ALERT_SECONDS: Final = 0.001
-"""How long a spare to which a job was announced stays awake for the order: what comes before it takes less."""
 
 
 rehearsal: Rehearsal | None = None
@@ -120,7 +118,7 @@ class _Spare:
     def tell(self, words: bytes) -> bool:
         """Write to it; False when it is gone, or cannot take all: then it is ended, as it would wait for the rest."""
         try:
-            if os.write(self.orders, words) == len(words):
+            if kernel.write_beside(self.orders, words, self.child.os_process.pid) == len(words):
                 return True
         except OSError:
             pass  # its end of the pipe is closed, or the pipe full
@@ -198,6 +196,11 @@ class Spares:
         for spare in sorted(self._ready.values(), key=lambda one: one.heard != words):
             if spare.suits(job) and self._is_awake(spare) and self._order(spare, job, spare.lacks(words) + GO):
                 del self._ready[spare.child.id]
+                if spare.heard == words:
+                    # a restart, and nobody waits for the news of it
+                    self._offspring.listen_to_boot_later(spare.child)
+                else:
+                    self._offspring.listen_to_boot(spare.child)
                 return spare.child
         return None
 
@@ -207,7 +210,7 @@ class Spares:
             return
         words = _words_for(job)
         for spare in self._ready.values():
-            if words and spare.has_booted and spare.suits(job) and self._is_awake(spare):
+            if words and spare.has_booted and spare.suits(job):
                 spare.tell(spare.lacks(words))
                 spare.heard = words
                 return
@@ -344,6 +347,7 @@ class Spares:
         self._refill_in(MISFORTUNE_SECONDS)
 
 
+@functools.lru_cache(maxsize=4)
 def _words_for(job: Job) -> bytes:
     """Give a job as a spare is told of it; nothing when it can be told to none."""
     try:
@@ -393,7 +397,7 @@ def run(
         if job is not None:
             context.parent = job.parent
             box.path = node.directory.box(identity.id)
-            boot.dress(node, job, identity.id)
+            boot.take_title(job)
             status = boot.do_job(context, job, says, _no_supervisor)
     except BaseException as error:  # noqa: BLE001 - whatever ends a process is its exit reason
         with contextlib.suppress(BaseException):
@@ -427,7 +431,6 @@ def _await_order(context: Context, reads: int) -> Job | None:
         context.pump(None)
         if context.doomed is not None or orders.have_ended:
             return None
-        orders.stay_awake()
     context.poller.forget(reads)
     os.close(reads)
     return orders.job
@@ -444,7 +447,6 @@ class _Orders:
         self.job: Job | None = None
         self.are_complete = False
         self.have_ended = False
-        self._is_alert = False
         os.set_blocking(reads, False)
 
     def read(self) -> None:
@@ -465,18 +467,10 @@ class _Orders:
                 self.job = Job(*marshal.loads(self._data[LENGTH.size : end]))  # noqa: S302
                 for other in self.job.links:
                     self._context.peer(other)
-                self._is_alert = True
+                boot.dress(self._context.node, self.job, self._context.id)
             else:
                 self.are_complete = True
             self._data = self._data[end:]
-
-    def stay_awake(self) -> None:
-        """Having been told of a job, look for the order for a moment: to be woken takes longer than to look."""
-        until = poller.now() + ALERT_SECONDS
-        while self._is_alert and not (self.are_complete or self.have_ended) and poller.now() < until:
-            os.sched_yield()
-            self.read()
-        self._is_alert = False
 
 
 def _no_supervisor(*_args: Any) -> NoReturn:

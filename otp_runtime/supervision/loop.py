@@ -75,6 +75,7 @@ def _loop(context: Context, boot: Boot, performer: Performer) -> Any:
             boot.say("ok")
         entry = context.next_message()
         if entry is not None:
+            performer.offspring.hear_restarts()
             _handle(context, performer, entry[1])
         elif performer.has_retries:
             # a retry goes through the queue: what was asked meanwhile comes first

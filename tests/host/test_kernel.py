@@ -185,6 +185,60 @@ class TestCloseAllBut:
         assert said == b"(True, False)"
 
 
+class TestWriteBeside:
+    @pytest.fixture
+    def reader(self):
+        """A process that reads a line, and then says what it read and on which cores it may run."""
+        (reads, writes), (heard, says) = os.pipe(), os.pipe()
+        os_pid = os.fork()
+        if os_pid == 0:
+            os.close(writes)
+            data = b""
+            while not data.endswith(b"\n") and (more := os.read(reads, 100)):
+                data += more
+            os.write(says, repr((data, sorted(os.sched_getaffinity(0)))).encode())
+            os._exit(0)
+        os.close(reads)
+        os.close(says)
+        yield os_pid, writes, heard
+        os.close(writes)
+        os.close(heard)
+        os.waitpid(os_pid, 0)
+
+    def test_the_reader_has_its_cores(self, reader):
+        """When it has read all: what it sets itself from then on stays."""
+        os_pid, writes, heard = reader
+        cores = sorted(os.sched_getaffinity(os_pid))
+        written = kernel.write_beside(writes, b"a line\n", os_pid)
+
+        assert (written, os.read(heard, 1000)) == (7, repr((b"a line\n", cores)).encode())
+
+    def test_a_reader_of_one_core(self, reader):
+        """Stays on it, be it that of the writer."""
+        os_pid, writes, heard = reader
+        cores = os.sched_getaffinity(0)
+        only = {min(cores)}
+        os.sched_setaffinity(os_pid, only)
+        os.sched_setaffinity(0, only)
+        try:
+            kernel.write_beside(writes, b"a line\n", os_pid)
+        finally:
+            os.sched_setaffinity(0, cores)
+
+        assert os.read(heard, 1000) == repr((b"a line\n", sorted(only))).encode()
+
+    def test_a_reader_that_is_gone(self, zombie):
+        """Is not minded: what is written is there for whoever has its pipe."""
+        reads, writes = os.pipe()
+        os.waitid(os.P_PID, zombie, os.WEXITED | os.WNOWAIT)
+        written = kernel.write_beside(writes, b"a line", zombie)
+        data = os.read(reads, 100)
+        os.close(reads)
+        os.close(writes)
+
+        assert (written, data) == (6, b"a line")
+
+
 class TestCheckSystem:
     def test_here(self):
         """This machine will do."""

@@ -223,6 +223,23 @@ class TestUse:
             assert (pid.id, "odd") == (why("a").id, why("a").reason)
             assert ["start a", "start a", "stop a odd", "start a"] == record.take()
 
+    @pytest.mark.slow
+    def test_an_end_right_after_its_first_answer(self, me, tmp_path):
+        """It ends as one that has started, though its supervisor hears of a restart a little later."""
+        path = str(tmp_path / "told")
+        for number in range(5):
+            sup = supervise(Recorder.child_spec((path, f"r{number}"), name="r", spare=1))
+            wait_for_spares(sup, 1)
+            dead = sigkill("r")
+            while process.whereis("r") in {None, dead}:
+                current().pump(0.0001)
+            GenServer.call("r", None)
+            Supervisor.stop(sup)
+
+        assert [f"stop r{number} shutdown" for number in range(5)] == [
+            line for line in (tmp_path / "told").read_text().splitlines() if line.startswith("stop")
+        ]
+
     def test_a_kept_state(self, me):
         """What a server keeps is found by the spare that becomes it."""
         with supervise(Keeper.child_spec(0, name="keeper", spare=1)) as sup:
