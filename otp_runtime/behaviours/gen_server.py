@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from types import EllipsisType
+from types import EllipsisType, FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypedDict, Unpack
 
 from otp_runtime.behaviours import gen, server_loop
@@ -162,7 +162,7 @@ class GenServer(Generic[S]):
             )
             raise TypeError(msg)
         for name in SETTINGS:
-            if inspect.isfunction(cls.__dict__.get(name)):
+            if isinstance(cls.__dict__.get(name), FunctionType):
                 msg = f"{cls.__qualname__}.{name} is a setting of the class, not a method: write {name} = …"
                 raise TypeError(msg)
         check_constructor(cls, "start_link(arg)")

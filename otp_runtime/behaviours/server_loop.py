@@ -12,8 +12,8 @@ One callback at a time. With any `async def` callback the loop of `async_loop` r
 
 from __future__ import annotations
 
-import collections
-import inspect
+from collections import deque
+from inspect import CO_COROUTINE, iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 from otp_runtime import telemetry
@@ -104,7 +104,7 @@ class ServerLoop:
         self.continue_: Any = MISSING
         self.handled = 0
         self.suspended = False
-        self.set_aside: collections.deque[tuple[bytes, wire.Envelope]] = collections.deque()
+        self.set_aside: deque[tuple[bytes, wire.Envelope]] = deque()
         self.message: wire.Envelope | None = None
         self.last_reply: tuple[wire.Envelope, Any] | None = None
         self.debugger: Debugger | None = None
@@ -646,6 +646,6 @@ def _is_async(server: Any) -> bool:
 def _is_coroutine_function(callback: Any) -> bool:
     code = getattr(callback, "__code__", None)
     if code is None or hasattr(callback, "_is_coroutine_mark"):
-        return inspect.iscoroutinefunction(callback)
+        return iscoroutinefunction(callback)
     # what the long way finds out too, at every start
-    return bool(code.co_flags & inspect.CO_COROUTINE)
+    return bool(code.co_flags & CO_COROUTINE)

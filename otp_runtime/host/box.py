@@ -18,6 +18,8 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from mmap import mmap as map_memory
+from struct import pack_into
 from typing import NamedTuple
 
 from otp_runtime.host.directory import make_mapped
@@ -145,7 +147,7 @@ class Box:
     @classmethod
     def create_unseen(cls, process_id: int, reaper: int, kind: int, started_at: float) -> Box:
         """Make a box that has no file, for a process that is to do as if it were one."""
-        box = cls("", mmap.mmap(-1, SIZE))
+        box = cls("", map_memory(-1, SIZE))
         box._begin(process_id, reaper, kind, started_at)
         return box
 
@@ -163,7 +165,7 @@ class Box:
         try:
             if os.fstat(fd).st_size < SIZE:
                 return None
-            mapped = mmap.mmap(fd, SIZE)
+            mapped = map_memory(fd, SIZE)
         finally:
             os.close(fd)
         if _HEAD.unpack_from(mapped, 0)[:2] != (MAGIC, VERSION):
@@ -193,7 +195,7 @@ class Box:
 
     def inhabit(self, process: OsProcess) -> None:
         """Write down the OS process that lives here now."""
-        struct.pack_into("<QQ", self._map, _OS_PID_AT, process.pid, process.start)
+        pack_into("<QQ", self._map, _OS_PID_AT, process.pid, process.start)
 
     def settle(self, label: str, started_at: float) -> None:
         """Say what begins to live here, and when: the process itself was there before."""

@@ -12,12 +12,12 @@ import errno
 import functools
 import mmap
 import os
-import resource
 import select
 import signal
 import sys
 import time
 from pathlib import Path
+from resource import RLIM_INFINITY, RLIMIT_NOFILE, RLIMIT_NPROC, getrlimit, setrlimit
 from typing import Any, NamedTuple
 
 PR_SET_PDEATHSIG = 1
@@ -331,10 +331,10 @@ def end_descendants() -> None:
 
 def raise_descriptor_limit() -> None:
     """Lift the soft limit of open files to the hard one: a node of many servers needs many."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = getrlimit(RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            setrlimit(RLIMIT_NOFILE, (hard, hard))
 
 
 def keep_descriptors_spare(newest: int) -> None:
@@ -348,20 +348,20 @@ def keep_descriptors_spare(newest: int) -> None:
 
 def is_scarce(newest: int) -> bool:
     """Say whether `newest`, just opened, is among the last few descriptors that this process may have."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return limit != resource.RLIM_INFINITY and newest >= limit - SPARE_DESCRIPTORS
+    limit = getrlimit(RLIMIT_NOFILE)[0]
+    return limit != RLIM_INFINITY and newest >= limit - SPARE_DESCRIPTORS
 
 
 def shortage(error: OSError) -> str:
     """Say what to do about an error that means that this machine, or this user, has no more of something."""
     match error.errno:
         case errno.EMFILE:
-            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            limit = getrlimit(RLIMIT_NOFILE)[0]
             return f" (of {limit}, and each child takes one: raise the limit with `ulimit -n`, or use more supervisors)"
         case errno.ENFILE:
             return " (of the whole machine: raise the sysctl fs.file-max)"
         case errno.EAGAIN:
-            limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+            limit = getrlimit(RLIMIT_NPROC)[0]
             return f" (this user may have {limit} processes: see `ulimit -u`, the cgroup's pids.max, kernel.pid_max)"
         case errno.ENOMEM:
             return " (memory: see the cgroup's memory.max, and vm.overcommit_memory)"
@@ -376,7 +376,7 @@ def close_all_but(keep: set[int]) -> None:
         if fd >= low:
             os.closerange(low, fd)
             low = fd + 1
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    limit = getrlimit(RLIMIT_NOFILE)[0]
     os.closerange(low, max(low, limit if limit > 0 else 1 << 20))
 
 

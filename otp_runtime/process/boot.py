@@ -14,20 +14,20 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
-import faulthandler
-import fcntl
 import importlib
-import logging
 import os
 import signal
-import struct
 import sys
-import threading
 
 # the public `signal.signal` looks each handler up in an enum, which touches page after page of a fork
 from _signal import SIG_DFL  # type: ignore[import-not-found]
 from _signal import signal as set_handler
+from contextlib import suppress
+from faulthandler import enable as enable_native_stacks
+from fcntl import F_GETFL, F_SETFL, fcntl
+from logging import root as root_logger
+from struct import Struct, pack
+from threading import get_native_id
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from otp_runtime.core import messages as wire
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from otp_runtime.process.job import Job
     from otp_runtime.process.succession import Succession
 
-LENGTH = struct.Struct("<I")
+LENGTH = Struct("<I")
 SHOWN_MAX = 20_000
 OOM_SCORE = 500
 """How much sooner than a supervisor a server is taken by the kernel's OOM killer (of 1000)."""
@@ -246,7 +246,7 @@ def run_child(
         listen_to_signals(context, reaper)
         status = do_job(context, job, boot_fd, serve_supervisor)
     except BaseException as error:  # noqa: BLE001 - whatever ends a process is its exit reason
-        with contextlib.suppress(BaseException):
+        with suppress(BaseException):
             node.warn(f"internal error in a new process, please report it:\n{crash_of(error).traceback}")
     finally:
         os._exit(status)
@@ -294,24 +294,25 @@ def take_title(job: Job) -> None:
 
 def dress(node: NodeHandle, job: Job, process_id: int) -> None:
     """Import from where the job says, and log what and as whom it says."""
-    sys.path[:] = job.path or sys.path
+    if job.path:
+        sys.path[:] = job.path
     # a supervisor logs nothing itself, but its children log what the program wants to see
-    if logging.root.level != job.log_level:
-        logging.root.setLevel(job.log_level)
+    if root_logger.level != job.log_level:
+        root_logger.setLevel(job.log_level)
     if job.mode != "supervisor":
         report_as(node, job, process_id)
 
 
 def report_as(node: NodeHandle, job: Job, process_id: int) -> None:
     """Let what is logged here go where it is looked for."""
-    logging.root.handlers[:] = [reports.forwarder(node.directory, job.name or job.label, f"<{process_id}@{node.name}>")]
+    root_logger.handlers[:] = [reports.forwarder(node.directory, job.name or job.label, f"<{process_id}@{node.name}>")]
 
 
 def write_native_stacks(node: NodeHandle, process_id: int) -> None:
     """Have the stack of a native crash written to where it is looked for."""
     try:
         fault = os.open(node.directory.native_stack(process_id), _NEW_FILE, 0o600)
-        faulthandler.enable(fault, all_threads=True)
+        enable_native_stacks(fault, all_threads=True)
     except OSError:
         pass
     stderr.keep(node.directory, process_id)
@@ -344,11 +345,11 @@ def listen_to_signals(context: Context, reaper: kernel.OsProcess) -> None:
 
     set_handler(kernel.LANE_SIGNAL, on_lane)
     set_handler(kernel.PARENT_DEATH_SIGNAL, on_parent_death)
-    fcntl.fcntl(context.lane_fd, kernel.F_SETSIG, kernel.LANE_SIGNAL)
-    owner = struct.pack("ii", kernel.F_OWNER_TID, threading.get_native_id())
-    fcntl.fcntl(context.lane_fd, kernel.F_SETOWN_EX, owner)
-    flags = fcntl.fcntl(context.lane_fd, fcntl.F_GETFL)
-    fcntl.fcntl(context.lane_fd, fcntl.F_SETFL, flags | os.O_ASYNC)
+    fcntl(context.lane_fd, kernel.F_SETSIG, kernel.LANE_SIGNAL)
+    owner = pack("ii", kernel.F_OWNER_TID, get_native_id())
+    fcntl(context.lane_fd, kernel.F_SETOWN_EX, owner)
+    flags = fcntl(context.lane_fd, F_GETFL)
+    fcntl(context.lane_fd, F_SETFL, flags | os.O_ASYNC)
     context.read_lane()
 
 
@@ -430,7 +431,7 @@ def import_modules(modules: Iterable[str]) -> None:
     global loading
     loading = True
     for name in modules:
-        with contextlib.suppress(BaseException):
+        with suppress(BaseException):
             importlib.import_module(name)
     loading = False
 
@@ -487,7 +488,7 @@ def _note_open_files() -> None:
     node = current.node()
     if node is None or "open_files" in words:
         return
-    with contextlib.suppress(Exception):  # it may be the want of memory that ends this process
+    with suppress(Exception):  # it may be the want of memory that ends this process
         words["open_files"] = open_files("self", str(node.directory.path), stderr.standard_streams())
 
 
@@ -508,10 +509,10 @@ def end(context: Context, boot: Boot, reason: Any) -> int:
         context.box.speak(context.codec.encode({"reason": _short(reason)}), directory.words(context.id))
     boot.say("error", reason)
     context.linger()
-    with contextlib.suppress(BaseException):
+    with suppress(BaseException):
         atexit._run_exitfuncs()  # noqa: SLF001 - what _exit would skip
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
+        with suppress(Exception):
             stream.flush()
     return int(is_abnormal(reason))
 

@@ -13,12 +13,12 @@ How a death is concluded: the pidfd fires; what the dead had sent is read; the r
 
 from __future__ import annotations
 
-import collections
-import contextlib
-import functools
 import os
 import select
 import signal
+from collections import deque
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from otp_runtime.core import messages as wire
@@ -123,7 +123,7 @@ class Context(Sending):
         if not box.flag(boxes.READY):
             box.set_flag(boxes.TRAP_EXIT, int(is_program))
         self.trap_exit = bool(box.flag(boxes.TRAP_EXIT))
-        self.inbox: collections.deque[tuple[bytes, wire.Envelope]] = collections.deque()
+        self.inbox: deque[tuple[bytes, wire.Envelope]] = deque()
         self.pending: dict[int, Slot] = {}
         self.timers: dict[tuple[int, int], poller.TimerHandle] = {}
         self.tables: dict[Any, Any] = {}
@@ -325,7 +325,7 @@ class Context(Sending):
 
     def _arm(self, envelope: wire.Envelope) -> None:
         _kind, sender, serial, (due, interval), payload = envelope
-        self.arm((sender, serial), due, functools.partial(self.put_copy, payload), interval)
+        self.arm((sender, serial), due, partial(self.put_copy, payload), interval)
 
     def put_copy(self, payload: bytes) -> None:
         """Put what an encoded envelope says into the own inbox."""
@@ -337,7 +337,7 @@ class Context(Sending):
 
     def arm_timer(self, sender: int, serial: int, due: float, message: Any) -> None:
         """Put `message` into the own inbox at the monotonic time `due`."""
-        self.arm((sender, serial), due, functools.partial(self.enqueue, message))
+        self.arm((sender, serial), due, partial(self.enqueue, message))
 
     def arm(
         self, key: tuple[int, int], due: float, action: Callable[[], None], interval: float = 0.0, fired: int = 0
@@ -346,7 +346,7 @@ class Context(Sending):
 
         With an interval, `due` is that of the first time; `fired` says how often it has been done.
         """
-        expire = functools.partial(self._expire, key, due, action, interval, fired)
+        expire = partial(self._expire, key, due, action, interval, fired)
         self.timers[key] = self.poller.at(due + fired * interval, expire)
 
     def _expire(
@@ -368,7 +368,7 @@ class Context(Sending):
         found = []
         for key, timer in self.timers.items():
             _key, due, action, interval, fired = getattr(timer.action, "args", (None,) * 5)
-            if isinstance(action, functools.partial):
+            if isinstance(action, partial):
                 # to a name: who acts is the first argument
                 what = "copy" if action.func == self.put_copy else "put" if action.func == self.enqueue else "name"
                 found.append([*key, due, interval, fired, what, list(action.args[what == "name" :])])
@@ -380,9 +380,9 @@ class Context(Sending):
         if what == "name":
             from otp_runtime.process.timers import send_to_name
 
-            action = functools.partial(send_to_name, self, *args)
+            action = partial(send_to_name, self, *args)
         else:
-            action = functools.partial(self.put_copy if what == "copy" else self.enqueue, *args)
+            action = partial(self.put_copy if what == "copy" else self.enqueue, *args)
         self.arm((sender, serial), due, action, interval, fired)
 
     def drain(self) -> None:
@@ -423,7 +423,7 @@ class Context(Sending):
 
     def write_own_lane(self, envelope: wire.Envelope) -> None:
         """Send oneself a control message: from a signal handler, whose context may be about to sleep."""
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             os.write(self._own_lane_end, pipe.whole(self.codec.encode(envelope)))
 
     def _take_control(self, payload: bytes) -> None:
@@ -624,7 +624,7 @@ class Context(Sending):
         for peer in list(self.peers.values()):
             self.drop_peer(peer)
         for fd in (self.fd, self._own_end, self.lane_fd, self._own_lane_end):
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 os.close(fd)
 
 

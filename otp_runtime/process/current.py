@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import os
 import threading
 import time
-import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from otp_runtime.core.names import Held
 from otp_runtime.host import box as boxes
@@ -33,7 +33,7 @@ class _Local(threading.local):
 
 here = _local = _Local()
 _abandoned: list[Any] = []
-_contexts: dict[int, weakref.ref[Context]] = {}
+_contexts: dict[int, ref[Context]] = {}
 """By identity, which the dead give up before another may have it. No WeakSet, whose Python a new process would run."""
 _node: NodeHandle | None = None
 _join: Callable[[], NodeHandle] | None = None
@@ -80,7 +80,7 @@ def become(context: Context | None) -> None:
     _local.context = context
     if context is not None:
         key = id(context)
-        _contexts[key] = weakref.ref(context, functools.partial(_contexts.pop, key))
+        _contexts[key] = ref(context, partial(_contexts.pop, key))
 
 
 def forget(context: Context) -> None:

@@ -17,11 +17,11 @@ this, as its death has a signal of its own.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import select
-import struct
+from contextlib import suppress
+from fcntl import F_GETFL, F_SETFL, fcntl
+from struct import pack
 from typing import TYPE_CHECKING
 
 from otp_runtime.host import kernel
@@ -37,12 +37,12 @@ def hold(context: Context, peer: Peer) -> None:
     peer.linked = True
     if context.is_program or peer.relay is not None or peer.id == context.box.identity.reaper:
         return
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         lane = peer.open_lane(context.directory)
-        fcntl.fcntl(lane, kernel.F_SETSIG, int(kernel.LANE_SIGNAL))
+        fcntl(lane, kernel.F_SETSIG, int(kernel.LANE_SIGNAL))
         # the main thread's id is the process's
-        fcntl.fcntl(lane, kernel.F_SETOWN_EX, struct.pack("ii", kernel.F_OWNER_TID, os.getpid()))
-        fcntl.fcntl(lane, fcntl.F_SETFL, fcntl.fcntl(lane, fcntl.F_GETFL) | os.O_ASYNC)
+        fcntl(lane, kernel.F_SETOWN_EX, pack("ii", kernel.F_OWNER_TID, os.getpid()))
+        fcntl(lane, F_SETFL, fcntl(lane, F_GETFL) | os.O_ASYNC)
     # it may have gone before the kernel was asked to knock
     heed(context)
 

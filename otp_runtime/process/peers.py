@@ -6,11 +6,11 @@ sender's memory, and everything later for that peer waits behind it.
 
 from __future__ import annotations
 
-import collections
-import contextlib
 import itertools
 import os
-import time
+from collections import deque
+from contextlib import suppress
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from otp_runtime.host import box as boxes
@@ -75,7 +75,7 @@ class Peer:
         self.policy = box.flag(boxes.OVERFLOW)
         self.limit = box.mailbox_limit or NO_LIMIT
         self.counts = box.counts
-        self.outbox: collections.deque[bytes] = collections.deque()
+        self.outbox: deque[bytes] = deque()
         self.aborting = False
         self.is_reachable = True
         self.linked = False
@@ -173,7 +173,7 @@ class Peer:
         found = _open_pidfd(self.box)
         if found is None:
             return False
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             os.close(self.pidfd)
         self.pidfd, self.os_process = found
         return True
@@ -208,11 +208,11 @@ class Peer:
         """Close what is open."""
         for fd in (self.fd, self.lane_fd, self.pidfd):
             if fd >= 0:
-                with contextlib.suppress(OSError):
+                with suppress(OSError):
                     os.close(fd)
         self.fd = self.lane_fd = self.pidfd = -1
         # whoever waits to write what is in the old one sees that it was not written
-        self.outbox = collections.deque()
+        self.outbox = deque()
 
 
 class LastingPeer(Peer):
@@ -281,9 +281,9 @@ def _open_pidfd(box: Box) -> tuple[int, kernel.OsProcess] | None:
 
 def _is_born(box: Box) -> bool:
     """Wait for the moment between the making of a box and the fork of its process."""
-    until = time.monotonic() + BIRTH_SECONDS
+    until = monotonic() + BIRTH_SECONDS
     while box.identity.os_process.pid == 0:
-        if time.monotonic() > until or box.flag(boxes.JUDGED):
+        if monotonic() > until or box.flag(boxes.JUDGED):
             return False
         os.sched_yield()
     return True
@@ -291,9 +291,9 @@ def _is_born(box: Box) -> bool:
 
 def await_verdict(box: Box) -> None:
     """Wait for the moment between the reaping of a process and its verdict: after that its name is free."""
-    until = time.monotonic() + VERDICT_SECONDS
-    while not box.flag(boxes.JUDGED) and time.monotonic() < until:
-        time.sleep(VERDICT_POLL_SECONDS)
+    until = monotonic() + VERDICT_SECONDS
+    while not box.flag(boxes.JUDGED) and monotonic() < until:
+        sleep(VERDICT_POLL_SECONDS)
 
 
 def _nowhere() -> int:

@@ -14,13 +14,13 @@ has been passed on is given back to the file system. Where there is no inotify, 
 
 from __future__ import annotations
 
-import collections
-import contextlib
 import io
 import os
 import select
 import stat
 import sys
+from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from otp_runtime.host import inotify, poller
@@ -87,7 +87,7 @@ class KeptStream(io.TextIOBase):
         self._kept = -1
         self._tail = b""
         # pieces of a line; threads may add and take at the same time, and a fork may come in between: so no lock
-        self._pending: collections.deque[str] = collections.deque()
+        self._pending: deque[str] = deque()
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -109,7 +109,7 @@ class KeptStream(io.TextIOBase):
         if not self._pending:
             return
         pieces: list[str] = []
-        with contextlib.suppress(IndexError):
+        with suppress(IndexError):
             while True:
                 pieces.append(self._pending.popleft())
         data = "".join(pieces).encode(errors=self.errors)
@@ -128,7 +128,7 @@ class KeptStream(io.TextIOBase):
         if os.getpid() != self._pid:
             return  # a fork of the server's own
         self._tail = (self._tail + data)[-TAIL_BYTES:]
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             if self._kept < 0:
                 flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC
                 self._kept = os.open(self._path, flags, 0o600)
@@ -208,7 +208,7 @@ class Forwarder:
         try:
             self._told = inotify.watch_writes(self._directory.all_errors)
         except OSError:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 os.rmdir(self._directory.all_errors)
             return
         self._poller.watch(self._told, poller.READABLE, lambda _events: self._hear())
@@ -226,7 +226,7 @@ class Forwarder:
         self._forward(self._all() if written is None else written)
 
     def _all(self) -> set[str]:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             return set(os.listdir(self._directory.all_errors))
         return set()
 
