@@ -2,7 +2,7 @@
 
 What one forked ahead runs beside that is listed too: it rehearses, and imports what the server will need.
 
-    python -m scripts.boot_path            writes that file again
+    python -m scripts.boot_path            writes that file again, and `host/boot_names.py`: the names in their code
 
 A supervisor imports this module ahead, for its child, and so runs what is below: it has the child's boot profiled.
 """
@@ -10,24 +10,68 @@ A supervisor imports this module ahead, for its child, and so runs what is below
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 import time
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from otp_runtime import DynamicSupervisor, GenServer, Reply
-from otp_runtime.process import boot, spares
+from otp_runtime.host.pages import _function_of
+from otp_runtime.process import boot, current, launcher, spares
+from otp_runtime.process.boot_path import PATH
+from otp_runtime.supervision import loop
 
 TARGET = Path(__file__).parent.parent / "otp_runtime/process/boot_path.py"
-OURS = ("otp_runtime.", "importlib", "contextlib:")
+NAMES = TARGET.parent.parent / "host/boot_names.py"
+OURS = ("otp_runtime.", "importlib", "contextlib:", "threading:", "logging:", "_weakrefset:", "typing:", "inspect:")
 """Whose functions are listed: those that are there on every machine."""
 
+ROOTS = (
+    "otp_runtime.process.links:heed",
+    "otp_runtime.process.links:_has_no_reader",
+    "otp_runtime.process.peers:Peer.open_lane",
+    "otp_runtime.terms.instances:Instances._build_class",
+    "otp_runtime.terms.instances:Instances._check_classes",
+    "otp_runtime.terms.instances:Instances._find",
+    "otp_runtime.terms.classes:find_class",
+    "otp_runtime.process.shipping:_Unpickler.persistent_load",
+)
+"""What a server that a program starts itself runs beside that: nothing of it can be profiled in the launcher."""
+
+_ = launcher, loop  # functions are known only where they are imported
 _ran: dict[str, None] = {}
 
 
 def _note(frame: Any, event: str, _arg: object) -> None:
     if event == "call":
-        _ran[f"{frame.f_globals.get('__name__')}:{frame.f_code.co_qualname}"] = None
+        _ran[_name_of(frame)] = None
+
+
+def _name_of(frame: Any) -> str:
+    """Name a function as it is found in its module: the code of what `dataclass` makes does not tell that."""
+    code = frame.f_code
+    if code.co_filename == "<string>" and code.co_varnames:
+        made = frame.f_locals.get(code.co_varnames[0])
+        for cls in getattr(made if isinstance(made, type) else type(made), "__mro__", ()):
+            for name, found in vars(cls).items():
+                if getattr(getattr(found, "__func__", found), "__code__", None) is code:
+                    return f"{cls.__module__}:{cls.__qualname__}.{name}"
+    return f"{frame.f_globals.get('__name__')}:{code.co_qualname}"
+
+
+def _profiled_fork(fork: Any) -> Any:
+    def profile(maker: Any) -> int:
+        sys.setprofile(_note)
+        try:
+            os_pid: int = fork(maker)
+        finally:
+            if os_pid != 0:
+                sys.setprofile(None)
+        return os_pid
+
+    return profile
 
 
 def _profiled(run: Any) -> Any:
@@ -40,6 +84,8 @@ def _profiled(run: Any) -> Any:
 
 
 if __name__ != "__main__":
+    # a template asks these modules anew each time
+    current.fork_sibling = _profiled_fork(current.fork_sibling)
     boot.run_child = _profiled(boot.run_child)
     spares.run = _profiled(spares.run)
 
@@ -53,6 +99,10 @@ class Profiled(GenServer[int]):
             return Reply(request, state)
         sys.setprofile(_note)
         importlib.import_module("colorsys")  # whatever it is, it takes the way of a program's own modules
+
+        class _Own(GenServer[int]):
+            """As most modules of programs have one."""
+
         sys.setprofile(None)
         return Reply([name for name in _ran if name.startswith(OURS) and "<" not in name], state)
 
@@ -67,16 +117,41 @@ def ran() -> list[str]:
             GenServer.call(child, "first")
             GenServer.call(child, "second")
             found |= dict.fromkeys(GenServer.call(child, "ran"))
-    return list(found)
+    return [*found, *(name for name in ROOTS if name not in found)]
 
 
 def main() -> None:
-    """Write the list."""
+    """Write both lists; the names in another program, whose functions are all as they are."""
+    if sys.argv[1:] == ["names"]:
+        _write(NAMES, "NAMES", _names_in(PATH))
+        return
     from scripts import boot_path
 
-    head = TARGET.read_text(encoding="utf-8").partition("PATH: Final = (")[0]
-    lines = "".join(f'    "{name}",\n' for name in boot_path.ran())
-    TARGET.write_text(f"{head}PATH: Final = (\n{lines})\n", encoding="utf-8")
+    _write(TARGET, "PATH", list(dict.fromkeys([*boot_path.ran(), *boot_path.ran()])))
+    subprocess.run([sys.executable, "-m", "scripts.boot_path", "names"], check=True)
+
+
+def _names_in(path: tuple[str, ...]) -> list[str]:
+    """Give what functions are called, and what they call things, in the order in which they run."""
+    names: dict[str, None] = {}
+    functions = [function for name in path if (function := _function_of(name)) is not None]
+    left: list[Any] = [part for function in functions for part in (function.__module__, function.__code__)]
+    while left:
+        part = left.pop(0)
+        if isinstance(part, str):
+            names[part] = None
+        elif isinstance(part, tuple | frozenset):
+            left[:0] = part
+        elif isinstance(part, CodeType):
+            called = (part.co_name, part.co_qualname)
+            left[:0] = [part.co_names, part.co_varnames, part.co_freevars, called, part.co_consts]
+    return [name for name in names if all(word.isidentifier() for word in name.split("."))]
+
+
+def _write(target: Path, constant: str, words: list[str]) -> None:
+    head = target.read_text(encoding="utf-8").partition(f"{constant}: Final = (")[0]
+    lines = "".join(f'    "{word}",\n' for word in words)
+    target.write_text(f"{head}{constant}: Final = (\n{lines})\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

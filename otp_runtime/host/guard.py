@@ -2,6 +2,8 @@
 
     program ──spawns──► guard (child subreaper) ──forks──► launcher ──forks──► roots ──fork──► …
 
+It imports what all of them run before it forks the launcher: what it never looks at again it has in common with them.
+
 When the program dies, the launcher stops its roots and ends; when the launcher ends, or does not within
 `PROGRAM_SECONDS`, everything that fell to the guard is given `ORPHAN_SECONDS`, killed and reaped. The guard's
 end is the end of the node: its directory is gone by then.
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import importlib
 import os
 import select
@@ -19,7 +22,7 @@ import sys
 import time
 from typing import Any
 
-from otp_runtime.host import kernel
+from otp_runtime.host import boot_names, kernel, siblings
 from otp_runtime.host.directory import NodeDirectory
 from otp_runtime.host.interpreter import READY_FD
 
@@ -29,12 +32,14 @@ PROGRAM_SECONDS = 1.4
 ORPHAN_SECONDS = 0.9
 """What the roots have, when the launcher was killed."""
 
+_ = boot_names  # before all that uses them
+
 
 def main(argv: list[str]) -> int:
     """Guard the node in directory `argv[0]` for the program `argv[1]` that started at `argv[2]`.
 
-    `argv[3]` names the launcher's entry, `argv[4]` the supervisor's, as "module:function": what runs above
-    this floor is not imported by it.
+    `argv[3]` names what prepares the launcher, `argv[4]` the supervisor's entry, as "module:function": this floor
+    knows nothing of those above.
     """
     path, program_pid, program_start, launcher_entry, supervisor_entry = argv
     directory = NodeDirectory(path)
@@ -47,11 +52,16 @@ def main(argv: list[str]) -> int:
         signal.signal(number, signal.SIG_IGN)
     me = kernel.own_process()
     program = kernel.OsProcess(int(program_pid), int(program_start))
+    siblings.hooks_in_child()
+    gc.disable()
+    # before the fork: a page that the launcher writes has an old version, which then is not the only server's alone
+    run_launcher = _load(launcher_entry)(_load(supervisor_entry))
+    gc.enable()
     launcher_pid = os.fork()
     if launcher_pid == 0:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.close(lock)
-        _load(launcher_entry)(path, me, READY_FD, _load(supervisor_entry))
+        run_launcher(path, me, READY_FD)
         os._exit(1)
     os.close(READY_FD)
     in_time = _watch(program, launcher_pid)

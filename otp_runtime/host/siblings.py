@@ -3,15 +3,19 @@
 So a process that does nothing else can be forked again and again for its parent, who stays the one that reaps. What
 glibc's `fork` does beside the system call is done here as well, as far as a process with one thread needs it: the
 kernel writes the new thread's id where glibc keeps it (`abort` and robust locks read it there), and Python's own hooks
-run, before and after. Handlers of `pthread_atfork` do not; they are for libraries that have threads.
+run, before and after. Not those that forget other threads, which there are none of, and not handlers of
+`pthread_atfork`; they are for libraries that have threads.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
+import gc
 import os
+import sys
 import threading
-from typing import Final
+from typing import Any, Final
 
 _CLONE_PARENT: Final = 0x00008000
 _CLONE_CHILD_CLEARTID: Final = 0x00200000
@@ -27,6 +31,14 @@ Not clone3, which is the same everywhere: containers commonly refuse it.
 
 _THREAD_WORDS: Final = 512
 """Of how many words of what glibc keeps for a thread the id is looked for among."""
+
+
+_OF_THREADS: Final = {
+    ("threading", "_after_fork"),
+    ("logging", "_after_at_fork_child_reinit_locks"),
+    ("otp_runtime.telemetry", "_renew_lock"),
+}
+"""Hooks that forget other threads, and what those have locked. They are a tenth of what a new process copies."""
 
 
 class SiblingMaker:
@@ -48,6 +60,13 @@ class SiblingMaker:
         arguments[0] = ctypes.c_ulong(_FLAGS | _SIGCHLD)
         arguments[place] = ctypes.c_ulong(id_at)
         self._arguments = (ctypes.c_long(number), *arguments)
+        self._hooks = hooks_in_child()
+        self._all_hooks = tuple(self._hooks)
+        self._hooks[:] = [
+            hook
+            for hook in self._hooks
+            if (getattr(hook, "__module__", ""), getattr(hook, "__qualname__", "")) not in _OF_THREADS
+        ]
 
     def fork(self) -> int:
         """As `os.fork`; but the child's parent is this process's."""
@@ -56,6 +75,8 @@ class SiblingMaker:
         pid: int = python.syscall(*self._arguments)
         if pid == 0:
             python.PyOS_AfterFork_Child()
+            # the child may have threads, and fork
+            self._hooks[:] = self._all_hooks
             return 0
         error = ctypes.get_errno()
         python.PyOS_AfterFork_Parent()
@@ -73,3 +94,19 @@ def _address_of_thread_id() -> int:
     words = (ctypes.c_int32 * _THREAD_WORDS).from_address(thread)
     found = [at for at, word in enumerate(words) if word == number]
     return thread + found[0] * ctypes.sizeof(ctypes.c_int32) if len(found) == 1 else 0
+
+
+@functools.cache
+def hooks_in_child() -> list[Any]:
+    """Give the list of what Python calls in the child of a fork, its own one; an empty one where it is not found.
+
+    It is looked for once, among all objects, so the sooner the better: forks of this process know it.
+    """
+    if sys.version_info >= (3, 12):
+        # names and much else are not counted there: it would be no gain
+        return []
+    hook = threading._after_fork  # type: ignore[attr-defined]  # noqa: SLF001
+    # what is frozen is not looked through
+    gc.unfreeze()
+    lists = [holder for holder in gc.get_referrers(hook) if type(holder) is list]
+    return lists[0] if len(lists) == 1 and all(map(callable, lists[0])) else []

@@ -7,6 +7,7 @@ program's roots, in reverse order, when the program leaves or dies, and ends wit
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import signal
@@ -20,7 +21,7 @@ from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, poller
 from otp_runtime.host.box import Box
 from otp_runtime.host.directory import NodeDirectory
-from otp_runtime.host.pages import fill_holes, pack
+from otp_runtime.host.pages import fill_holes, fill_large_holes, forget_lookups, gather
 from otp_runtime.process import boot_path, current, places, route, shipping, stderr, task_body
 from otp_runtime.process.burials import judge_threads, keep_record, report
 from otp_runtime.process.context import Context
@@ -333,7 +334,25 @@ class Launcher:
         return left if self.hasty else tops or left
 
 
-def main(directory_path: str, guard: kernel.OsProcess, lifeline: int, serve_supervisor: Callable[..., Any]) -> NoReturn:
+def prepare(serve_supervisor: Callable[..., Any]) -> Callable[[str, kernel.OsProcess, int], NoReturn]:
+    """Put the memory in order that all processes of a node are forked from; give the launcher's entry.
+
+    Called by the guard, before it forks the launcher.
+    """
+    gc.collect()
+    fill_holes()
+    gather(boot_path.PATH)
+    gc.freeze()
+    # what is free, and kept to be used again, lies all over the memory too: it is given back, and filled
+    gc.collect()
+    fill_holes()
+    fill_large_holes()
+    forget_lookups()
+    gc.freeze()
+    return functools.partial(main, serve_supervisor)
+
+
+def main(serve_supervisor: Callable[..., Any], directory_path: str, guard: kernel.OsProcess, lifeline: int) -> NoReturn:
     """Be the launcher of the node at `directory_path`: forked by the guard, never returns."""
     status = 1
     try:
@@ -353,10 +372,7 @@ def main(directory_path: str, guard: kernel.OsProcess, lifeline: int, serve_supe
         launcher = Launcher(context, owner, serve_supervisor)
         _watch_the_guard(launcher, guard)
         launcher.attach(owner)
-        gc.collect()
-        # all that a node runs is forked from here
-        fill_holes()
-        pack(boot_path.PATH)
+        launcher.offspring.template.make_ahead()
         gc.freeze()
         box.set_flag(boxes.READY)
         os.write(lifeline, b"ready\n")

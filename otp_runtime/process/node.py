@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 READY_SECONDS = 20.0
 STOP_SECONDS = 2.5
-LAUNCHER_ENTRY = "otp_runtime.process.launcher:main"
+LAUNCHER_ENTRY = "otp_runtime.process.launcher:prepare"
 SUPERVISOR_ENTRY = "otp_runtime.supervision.loop:serve"
 CLUSTER_ROOM = "otp_runtime.cluster.joining"
 CLUSTER_CHECKS = "otp_runtime.cluster.settings"

@@ -11,7 +11,8 @@ template does nothing between two forks; its parent writes its own pages as ofte
 A template runs library code only, as its parent does, and opens nothing of what it passes on. The second process that a
 parent starts has one made, as many have only one, or the first of those who will have more: after that start, when
 nobody waits for it, and until it is ready the parent forks itself. A dynamic supervisor waits for it once, before its
-first child. It is replaced when its parent has imported more
+first child. The launcher has one from the beginning, before it writes much that a server would then have alone: the
+first start waits for what is left of its birth. It is replaced when its parent has imported more
 meanwhile, and after an upgrade there is none. Nobody can send it anything: it has no box. Where it cannot be had (a C
 library or a machine that is not known), or when it is gone or does not answer, the parent forks itself as well.
 """
@@ -24,13 +25,14 @@ import os
 import select
 import signal
 import struct
+import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from otp_runtime.host import kernel, poller
 from otp_runtime.host.box import Box
-from otp_runtime.host.pages import fill_holes, pack
+from otp_runtime.host.pages import fill_holes, fill_large_holes, forget_lookups
 from otp_runtime.host.siblings import SiblingMaker
-from otp_runtime.process import boot, boot_path, current, spares
+from otp_runtime.process import boot, current, spares
 from otp_runtime.process.job import Job
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ PATIENCE_SECONDS: Final = 0.1
 """How long an answer may take, and the birth of a template: then it is killed, and its parent forks itself. And how
 long the first start of a parent that will have many waits for it."""
 
+_PATH_AT: Final = list(Job.__slots__).index("path")
 _ORDER: Final = struct.Struct("<I")
 _ANSWER: Final = struct.Struct("<q")
 
@@ -63,6 +66,7 @@ class Template:
         self._starts = 0
         self._os_pid = self._pidfd = self._orders = self._answers = -1
         self._imports = 0
+        self._path: tuple[str, ...] = ()
         self._failures = 0
         self._is_ordered = self._waits = False
         self._born_by: float | None = None
@@ -72,12 +76,21 @@ class Template:
         self._starts = FIRST_USE - 1
         self._waits = waits
 
+    def make_ahead(self) -> None:
+        """Make one before anything is started: the first start waits for what is left of its birth."""
+        self.expect_many(waits=True)
+        self._make()
+
     def fork_child(self, process_id: int, boot_fd: int, job: Job) -> int | None:
         """Have the process `process_id` forked, for `job`; give its OS pid, None when the caller must fork itself.
 
         Raises `OSError` when the system has no room for one more.
         """
-        return self._fork(self._offspring.directory.box(process_id), [boot_fd], job.to_term())
+        what = job.to_term()
+        if job.path == self._path:
+            # that is what it has: a copy of the list would be a page for every entry
+            what[_PATH_AT] = []
+        return self._fork(self._offspring.directory.box(process_id), [boot_fd], what)
 
     def fork_spare(self, number: int, says: int, reads: int, preparation: spares.Preparation) -> int | None:
         """As `fork_child`, of a spare: see `spares.run`."""
@@ -116,16 +129,16 @@ class Template:
 
     def _is_ready(self) -> bool:
         """Say whether there is one that waits for orders; if there is none, have it made when nobody waits for that."""
-        patience = 0.0
+        patience = PATIENCE_SECONDS if self._waits else 0.0
         if self._os_pid < 0:
             if self._waits:
-                self._waits, patience = False, PATIENCE_SECONDS
                 self._make()
             elif not self._is_ordered:
                 self._is_ordered = True
                 self._offspring.put_off(self._make)
-            if self._os_pid < 0:
-                return False
+        self._waits = False
+        if self._os_pid < 0:
+            return False
         if self._born_by is not None:
             if not _is_ready(self._answers, select.POLLIN, poller.now() + patience):
                 if poller.now() > self._born_by:
@@ -155,7 +168,7 @@ class Template:
             for fd in pipes:
                 os.close(fd)
             raise
-        self._imports = current.imports_ahead
+        self._imports, self._path = current.imports_ahead, tuple(sys.path)
         try:
             os_pid = current.fork_for_child()
             if os_pid == 0:
@@ -243,8 +256,11 @@ def run(node: NodeHandle, parent: kernel.OsProcess, orders: int, answers: int) -
         if kernel.die_with_parent(parent):
             current.enter(node)
             maker = SiblingMaker()
+            gc.freeze()
+            gc.collect()
             fill_holes()
-            pack(boot_path.PATH)
+            fill_large_holes()
+            forget_lookups()
             gc.freeze()
             _serve(node, parent, orders, answers, maker)
     finally:

@@ -30,6 +30,27 @@ class TestFillHoles:
         del scattered
 
 
+class TestFillLargeHoles:
+    def test_what_is_made_then_lies_together(self):
+        """Behind all that was there."""
+        scattered = [b"\1" * 2000 for _ in range(400)]
+        del scattered[::2]
+        pages.fill_large_holes()
+        made = [b"\1" * 2000 for _ in range(100)]
+        between = [one for one in scattered if min(map(id, made)) < id(one) < max(map(id, made))]
+
+        assert between == []
+
+
+class TestForgetLookups:
+    def test_what_is_looked_up_is_found(self):
+        """Anew, if need be."""
+        before = Sample().value
+        pages.forget_lookups()
+
+        assert before == Sample().value
+
+
 def sample(number):
     add = lambda: number + 2  # noqa: E731  # code within code
     return add()

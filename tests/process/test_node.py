@@ -10,6 +10,7 @@ from otp_runtime import Agent, AlreadyStarted, GenServer, Node, NoNode, Reply, S
 from otp_runtime.host import kernel
 from otp_runtime.host.directory import NodeDirectory
 from otp_runtime.process import node
+from otp_runtime.process.template import TITLE
 from otp_runtime.testing.nodes import private_directory, private_node
 
 FOREIGNER = 65534
@@ -62,6 +63,16 @@ class TestStart:
 
             assert process.alive(earlier) is False
             assert process.send(earlier, "hello") is None
+
+    def test_the_first_server_comes_from_a_template(self, base):
+        """The launcher has it before anything is started."""
+        with Node.start("shop"):
+            Agent.start_link(int)
+            (guard,) = kernel.children_of(os.getpid())
+            (launcher,) = kernel.children_of(guard)
+            titles = [kernel.title_of(os_pid) for os_pid in kernel.children_of(launcher)]
+
+        assert titles.count(TITLE) == 1
 
     def test_the_name_is_taken_by_another_program(self, base):
         """Says what to do."""
