@@ -18,7 +18,7 @@ import select
 import signal
 from collections import deque
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from otp_runtime.core import messages as wire
@@ -638,7 +638,7 @@ def reason_of_status(status: int, *, killed: bool, oom: bool = False) -> Any:
     return Exited(os.WEXITSTATUS(status))
 
 
-@functools.lru_cache(maxsize=64)
+@lru_cache(maxsize=64)
 def signal_name(number: int) -> str:
     """Give a signal's name, also of the real-time ones."""
     try:
