@@ -18,7 +18,7 @@ from types import CodeType
 from typing import Any
 
 from otp_runtime import DynamicSupervisor, GenServer, Reply
-from otp_runtime.host.pages import _function_of
+from otp_runtime.host.pages import function_of
 from otp_runtime.process import boot, current, launcher, spares
 from otp_runtime.process.boot_path import PATH
 from otp_runtime.supervision import loop
@@ -134,7 +134,7 @@ def main() -> None:
 def _names_in(path: tuple[str, ...]) -> list[str]:
     """Give what functions are called, and what they call things, in the order in which they run."""
     names: dict[str, None] = {}
-    functions = [function for name in path if (function := _function_of(name)) is not None]
+    functions = [function for name in path if (function := function_of(name)) is not None]
     left: list[Any] = [part for function in functions for part in (function.__module__, function.__code__)]
     while left:
         part = left.pop(0)

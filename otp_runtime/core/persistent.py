@@ -1,10 +1,12 @@
-"""Values that grow without being copied whole: what a pure core keeps of thousands of children.
+"""Values that change without being copied whole: what a pure core keeps of thousands of children.
 
 A core's state is a value, so every change makes a new one. With a tuple or a dict that costs as much as there are
 elements. These two share with the old value all that did not change:
 
 - `Table` maps integers to values. It is a tree of small tuples, and a change copies those on the way to one leaf;
 - `Queue` is first in, first out. It is two linked lists, one of them turned around when the other is used up.
+
+Of any other value `evolve` gives one with some fields changed.
 
 >>> table = Table.of({7: "a", 3: "b"}).put(5, "c").drop(7)
 >>> list(table.values()), len(table), table.get(7)
@@ -24,8 +26,9 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Queue", "Table"]
+__all__ = ["Queue", "Table", "evolve"]
 
+T = TypeVar("T")
 V = TypeVar("V")
 
 _Leaf: TypeAlias = "tuple[int, V, _Leaf[V]] | None"
@@ -36,6 +39,23 @@ _LEAVES: Final = _WIDTH**3
 _NO_TWIG: Final = (None,) * _WIDTH
 _NO_BRANCH: Final = (_NO_TWIG,) * _WIDTH
 _NO_ROOT: Final = (_NO_BRANCH,) * _WIDTH
+
+
+def evolve(value: T, **fields: Any) -> T:
+    """Give a value that is the same but for some fields, as `dataclasses.replace` does of any, at half the cost.
+
+    For a dataclass with slots of its own only, all of whose fields are given when it is made.
+
+    >>> from otp_runtime.core.demand import Demand
+    >>> evolve(Demand(1.0, 2.0), until=3.0)
+    Demand(last=1.0, until=3.0)
+    """
+    cls: Any = type(value)
+    changed: T = cls(*[fields.pop(name) if name in fields else getattr(value, name) for name in cls.__slots__])
+    if fields:
+        msg = f"{cls.__name__} has no field {', '.join(fields)}"
+        raise TypeError(msg)
+    return changed
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from otp_runtime.core import turns
 from otp_runtime.core.backoff import Streak
+from otp_runtime.core.persistent import evolve
 from otp_runtime.core.roster import Roster
 from otp_runtime.core.strategies import is_coming_back
 from otp_runtime.core.supervisor_messages import (
@@ -148,7 +149,6 @@ from otp_runtime.core.supervisor_state import (
     child_of,
     is_halting,
 )
-from otp_runtime.core.values import evolve
 from otp_runtime.errors import RuntimeBug
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, assert_never
 
 from otp_runtime.core import turns
-from otp_runtime.core.persistent import Queue
+from otp_runtime.core.persistent import Queue, evolve
 from otp_runtime.core.stopping import ended_as_told, stop_actions
 from otp_runtime.core.strategies import siblings_of
 from otp_runtime.core.supervisor_messages import (
@@ -40,7 +40,6 @@ from otp_runtime.core.supervisor_state import (
     StopStep,
     find_child,
 )
-from otp_runtime.core.values import evolve
 from otp_runtime.errors import RuntimeBug
 from otp_runtime.terms.pid import Pid
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, assert_never
 
+from otp_runtime.core.persistent import evolve
 from otp_runtime.core.restart import add_restart
 from otp_runtime.core.supervisor_messages import (
     Action,
@@ -30,7 +31,6 @@ from otp_runtime.core.supervisor_messages import (
     StopRequested,
     Suspend,
 )
-from otp_runtime.core.values import evolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -56,33 +56,6 @@ def fill_holes() -> None:
                 break
 
 
-def pack(names: Iterable[str]) -> None:
-    """Lay the code of functions side by side, in memory of its own; `names` are as "module:Class.function".
-
-    A function is given a copy of its code. The old code is kept, as its memory would be given out again, page by page.
-    """
-    for name in names:
-        function = _function_of(name)
-        if function is not None:
-            _kept.append(function.__code__)
-            function.__code__ = _copy_of(function.__code__)
-
-
-def _function_of(name: str) -> FunctionType | None:
-    module, _, path = name.partition(":")
-    found: Any = sys.modules.get(module)
-    for part in path.split("."):
-        found = getattr(found, "__dict__", {}).get(part)
-    found = getattr(found, "fget", None) or getattr(found, "__func__", found)
-    return found if isinstance(found, FunctionType) else None
-
-
-def _copy_of(code: CodeType) -> CodeType:
-    """Copy code, and that of the functions that are made in it."""
-    inner = tuple(_copy_of(part) if isinstance(part, CodeType) else part for part in code.co_consts)
-    return code.replace(co_consts=inner)
-
-
 def fill_large_holes() -> None:
     """Fill what is free in the C library's memory, where larger objects are: what forks make then lies at its end.
 
@@ -122,7 +95,7 @@ def forget_lookups() -> None:
 
 
 def gather(names: Iterable[str]) -> None:
-    """Lay functions side by side, their code as well; `names` are as in `pack`. What is not there is left out.
+    """Lay functions side by side, and their code; `names` are as "module:Class.function", and may be of none.
 
     A function that is looked at is counted, and so is what holds it in its class. It is copied, wherever it is found
     under a name, in a module or a class, and so is the descriptor that holds it. One that anything else holds stays
@@ -136,7 +109,7 @@ def gather(names: Iterable[str]) -> None:
 
 
 def _gather(names: tuple[str, ...]) -> None:
-    functions = {id(function): function for name in names if (function := _function_of(name)) is not None}
+    functions = {id(function): function for name in names if (function := function_of(name)) is not None}
     codes = {key: _padded_copy_of(function.__code__) for key, function in functions.items()}
     places = _places_of(functions, _holders(names))
     twins: dict[int, FunctionType] = {}
@@ -174,6 +147,16 @@ def _put(holder: Any, name: str, twin: FunctionType) -> None:
             setattr(holder, name, type(there)(twin))
         case _:
             setattr(holder, name, twin)
+
+
+def function_of(name: str) -> FunctionType | None:
+    """Give the function of a name as "module:Class.function", None when it is not there."""
+    module, _, path = name.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in path.split("."):
+        found = getattr(found, "__dict__", {}).get(part)
+    found = getattr(found, "fget", None) or getattr(found, "__func__", found)
+    return found if isinstance(found, FunctionType) else None
 
 
 def _places_of(functions: dict[int, FunctionType], holders: Iterable[Any]) -> dict[int, list[tuple[Any, str]]]:

@@ -3,21 +3,6 @@
 from otp_runtime.host import pages
 
 
-class TestPack:
-    def test_a_function_does_what_it_did(self):
-        """Its code is another one, and says the same."""
-        before = sample.__code__
-        pages.pack([f"{__name__}:sample", f"{__name__}:Sample.method", f"{__name__}:Sample.value"])
-
-        assert (True, 3, 4, 5) == (sample.__code__ is not before, sample(1), Sample.method(), Sample().value)
-
-    def test_what_is_not_there_is_passed_over(self):
-        """A list may be older than the code."""
-        pages.pack(["no_module:function", f"{__name__}:no_function", f"{__name__}:Sample.none", "otp_runtime"])
-
-        assert sample(2) == 4
-
-
 class TestFillHoles:
     def test_what_is_made_then_lies_together(self):
         """In pools that were empty before; they are of 16 KiB."""
@@ -51,16 +36,7 @@ class TestForgetLookups:
         assert before == Sample().value
 
 
-def sample(number):
-    add = lambda: number + 2  # noqa: E731  # code within code
-    return add()
-
-
 class Sample:
-    @staticmethod
-    def method():
-        return 4
-
     @property
     def value(self):
         return 5
