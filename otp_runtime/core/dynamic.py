@@ -39,7 +39,6 @@ The rules
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
 from otp_runtime.core import turns
@@ -63,6 +62,7 @@ from otp_runtime.core.dynamic_state import (
     key_of,
 )
 from otp_runtime.core.dynamic_stops import Turn, done, halt, stopped, told_to_stop
+from otp_runtime.core.persistent import evolve
 from otp_runtime.core.supervisor_messages import (
     AbortStart,
     Action,
@@ -170,7 +170,7 @@ def _start_succeeded(turn: Turn, key: object, pid: Pid) -> None:
         case Again(old):
             before = find_child(turn.state, old)
             if before is not None:  # else the supervisor is halting
-                child = replace(child, streak=replace(before.streak, since=turn.now))
+                child = evolve(child, streak=evolve(before.streak, since=turn.now))
             turn.change(children=turn.state.children.drop(old.id))
         case Fresh(tag):
             _answer_start(turn, tag, Ok(pid))
@@ -237,7 +237,7 @@ def _exited(turn: Turn, pid: Pid, reason: object) -> None:
             if isinstance(under_way, Stopping) and under_way.pid == pid:
                 done(turn)
         case _:
-            turn.put(replace(child, ended=Ended(reason, turn.now)))
+            turn.put(evolve(child, ended=Ended(reason, turn.now)))
             turn.queue(ChildExited(pid, reason))
 
 
@@ -245,7 +245,7 @@ def _deadline_passed(turn: Turn, pid: Pid) -> None:
     child = find_child(turn.state, pid)
     if child is not None and child.timed:  # else it died in time, and the timer's event was already on its way
         turn.do(Kill(pid))
-        turn.put(replace(child, timed=False))
+        turn.put(evolve(child, timed=False))
 
 
 def _stop_requested(turn: Turn, reason: object) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
 from otp_runtime.core.backoff import next_wait
 from otp_runtime.core.dynamic_state import Again, Child, Fresh, Idle, Starting, State, Waiting, find_child
 from otp_runtime.core.dynamic_stops import Turn, halt, terminate
+from otp_runtime.core.persistent import evolve
 from otp_runtime.core.restart import should_restart
 from otp_runtime.core.supervisor_messages import (
     Answer,
@@ -47,11 +47,11 @@ def handle(turn: Turn, event: Waiting) -> None:
             if child is not None and child.restarting:
                 # one that has waited was counted before
                 allowed = child.counted or turn.count_restart()
-                restart_or_give_up(turn, replace(child, counted=False), None, allowed=allowed)
+                restart_or_give_up(turn, evolve(child, counted=False), None, allowed=allowed)
         case ChildExited(pid, reason):
             child = find_child(turn.state, pid)
             if child is not None and child.ended is not None:  # else a stop found it dead: the death is dealt with
-                ended(turn, replace(child, ended=None), reason, child.ended.at)
+                ended(turn, evolve(child, ended=None), reason, child.ended.at)
         case _:
             assert_never(event)
 
@@ -72,18 +72,18 @@ def ended(turn: Turn, child: Child, reason: object, died_at: float) -> None:
 def wait_of(child: Child, died_at: float | None) -> tuple[Child, float]:
     """Give a child with one more restart in a row, and the seconds that it waits for it."""
     streak, wait = next_wait(child.spec.backoff, child.streak, child.spec.id, died_at)
-    return replace(child, streak=streak), wait
+    return evolve(child, streak=streak), wait
 
 
 def restart_or_give_up(turn: Turn, child: Child, pid: Pid | None, *, allowed: bool, wait: float = 0.0) -> None:
     """Begin a restart that is `allowed`, now or after a wait, or the end of the supervisor; `pid` has just died."""
     if allowed and wait > 0:
-        turn.put(replace(child, restarting=True, counted=True))
+        turn.put(evolve(child, restarting=True, counted=True))
         turn.change(phase=Idle())
         turn.do(Retry(child.pid, wait))
         return
     if allowed:
-        turn.put(replace(child, restarting=True))
+        turn.put(evolve(child, restarting=True))
         _start(turn, child.spec, Again(child.pid))
         return
     turn.report("shutdown", child.spec.id, pid, "reached_max_restart_intensity", counted=True)

@@ -5,12 +5,11 @@ Also what a `Turn` of it is, and how what was under way is left.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from otp_runtime.core import turns
 from otp_runtime.core.dynamic_state import Child, Ended, Halting, Idle, Starting, State, Stopping
-from otp_runtime.core.persistent import Queue, Table
+from otp_runtime.core.persistent import Queue, Table, evolve
 from otp_runtime.core.stopping import ended_as_told, stop_actions
 from otp_runtime.core.supervisor_messages import Answer, ArmTimer, DisarmTimer, Ok, Release
 
@@ -59,14 +58,14 @@ def told_to_stop(turn: Turn, child: Child) -> Child:
     """Tell a child to stop; give it as it is now."""
     actions = stop_actions(child.spec, child.pid)
     turn.do(*actions)
-    return replace(child, timed=any(isinstance(action, ArmTimer) for action in actions))
+    return evolve(child, timed=any(isinstance(action, ArmTimer) for action in actions))
 
 
 def stopped(turn: Turn, child: Child, reason: object) -> None:
     """A child that was told to stop has ended."""
     if child.timed:
         turn.do(DisarmTimer(child.pid))
-    _report_end(turn, replace(child, ended=Ended(reason)))
+    _report_end(turn, evolve(child, ended=Ended(reason)))
     turn.drop(child)
 
 
@@ -76,7 +75,7 @@ def done(turn: Turn) -> None:
         case Halting() as halting:
             if isinstance(halting.under_way, Stopping):
                 turn.do(Answer(halting.under_way.tag, Ok()))
-            turn.change(phase=replace(halting, under_way=None))
+            turn.change(phase=evolve(halting, under_way=None))
         case Stopping(_pid, tag):
             turn.do(Answer(tag, Ok()))
             turn.change(phase=Idle())

@@ -7,10 +7,10 @@ the backlog, behind this request, counts as running, as it does in OTP.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, assert_never
 
 from otp_runtime.core.child_spec import ChildSpec, check_child_spec
+from otp_runtime.core.persistent import evolve
 from otp_runtime.core.supervisor_messages import (
     Answer,
     ChildCount,
@@ -73,7 +73,7 @@ def plan_request(state: State, tag: Any, request: Request) -> State:
         case DeleteChild(child_id):
             return _delete(state, tag, child_id)
         case Suspend():
-            return _answered(replace(state, suspended=True), tag, Ok())
+            return _answered(evolve(state, suspended=True), tag, Ok())
         case _:
             assert_never(request)
 
@@ -107,7 +107,7 @@ def _start(state: State, tag: Any, spec: ChildSpec) -> State:
         case None:
             children = state.children.add(Child(spec))
             plan = Busy((StartStep(spec.id),), Start(tag, new=True))
-            return replace(state, children=children, phase=plan)
+            return evolve(state, children=children, phase=plan)
         case Child(pid=Pid() as pid):
             return _answered(state, tag, Err(AlreadyStarted(pid)))
         case _:
@@ -119,21 +119,21 @@ def _terminate(state: State, tag: Any, child_id: object) -> State:
     if find_child(state, child_id) is None:
         return _answered(state, tag, Err(NotFound(child_id)))
     steps = (StopStep(child_id), AnswerStep(Answer(tag, Ok())))
-    return replace(state, phase=Busy(steps, Errand()))
+    return evolve(state, phase=Busy(steps, Errand()))
 
 
 def _restart(state: State, tag: Any, child_id: object) -> State:
     refusal = _why_not_stopped(state, child_id)
     if refusal is not None:
         return _answered(state, tag, Err(refusal))
-    return replace(state, phase=Busy((StartStep(child_id),), Start(tag, new=False)))
+    return evolve(state, phase=Busy((StartStep(child_id),), Start(tag, new=False)))
 
 
 def _delete(state: State, tag: Any, child_id: object) -> State:
     refusal = _why_not_stopped(state, child_id)
     if refusal is not None:
         return _answered(state, tag, Err(refusal))
-    return _answered(replace(state, children=state.children.drop(child_id)), tag, Ok())
+    return _answered(evolve(state, children=state.children.drop(child_id)), tag, Ok())
 
 
 def _why_not_stopped(state: State, child_id: object) -> NotFound | Running | Restarting | None:
@@ -149,4 +149,4 @@ def _why_not_stopped(state: State, child_id: object) -> NotFound | Running | Res
 
 
 def _answered(state: State, tag: Any, result: Ok | Err) -> State:
-    return replace(state, phase=Busy((AnswerStep(Answer(tag, result)),), Errand()))
+    return evolve(state, phase=Busy((AnswerStep(Answer(tag, result)),), Errand()))

@@ -48,7 +48,7 @@ BUDGETS = {
     "registry-write": Budget(),
     "cluster": Budget(2.0, 1.2),
     "cluster-cast": Budget(),
-    "restart": Budget(1.8, 0.6),
+    "restart": Budget(),
     "restart-equal": Budget(1.8, 0.6),
     "start": Budget(2.0, 0.5),
     "start-equal": Budget(2.0, 0.5),

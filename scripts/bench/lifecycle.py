@@ -44,7 +44,7 @@ def _restart(rig: Rig) -> Round:
         time.sleep(REFILL_SECONDS)
         return [kill_to_answer(SPARED)]
 
-    return rig.in_turns(ours, lambda: [sum(rig.forks.once()) * 1000])
+    return rig.in_turns(ours, lambda: [sum(rig.equals.once()) * 1000])
 
 
 @functools.cache
@@ -96,7 +96,7 @@ MEASURES = (
     Measure("stop", "stop one server (floor: kill + reap)", "ms", _stop, repeat=4),
     Measure(
         "restart-spare",
-        "kill -9 to an answer of a spare (floor: fork + reap)",
+        "kill -9 to an answer of a spare (floor: fork + reap, of a supervisor's size)",
         "ms",
         _restart,
         repeat=4,
