@@ -2,7 +2,7 @@
 
 What one forked ahead runs beside that is listed too: it rehearses, and imports what the server will need.
 
-    python -m scripts.boot_path            writes that file again, and `host/boot_names.py`: the names in their code
+    python -m scripts.boot_path            writes that file again
 
 A supervisor imports this module ahead, for its child, and so runs what is below: it has the child's boot profiled.
 """
@@ -10,21 +10,16 @@ A supervisor imports this module ahead, for its child, and so runs what is below
 from __future__ import annotations
 
 import importlib
-import subprocess
 import sys
 import time
 from pathlib import Path
-from types import CodeType
 from typing import Any
 
 from otp_runtime import DynamicSupervisor, GenServer, Reply
-from otp_runtime.host.pages import function_of
 from otp_runtime.process import boot, current, launcher, spares
-from otp_runtime.process.boot_path import PATH
 from otp_runtime.supervision import loop
 
 TARGET = Path(__file__).parent.parent / "otp_runtime/process/boot_path.py"
-NAMES = TARGET.parent.parent / "host/boot_names.py"
 OURS = ("otp_runtime.", "importlib", "contextlib:", "threading:", "logging:", "_weakrefset:", "typing:", "inspect:")
 """Whose functions are listed: those that are there on every machine."""
 
@@ -121,37 +116,13 @@ def ran() -> list[str]:
 
 
 def main() -> None:
-    """Write both lists; the names in another program, whose functions are all as they are."""
-    if sys.argv[1:] == ["names"]:
-        _write(NAMES, "NAMES", _names_in(PATH))
-        return
+    """Write the list again."""
     from scripts import boot_path
 
-    _write(TARGET, "PATH", list(dict.fromkeys([*boot_path.ran(), *boot_path.ran()])))
-    subprocess.run([sys.executable, "-m", "scripts.boot_path", "names"], check=True)
-
-
-def _names_in(path: tuple[str, ...]) -> list[str]:
-    """Give what functions are called, and what they call things, in the order in which they run."""
-    names: dict[str, None] = {}
-    functions = [function for name in path if (function := function_of(name)) is not None]
-    left: list[Any] = [part for function in functions for part in (function.__module__, function.__code__)]
-    while left:
-        part = left.pop(0)
-        if isinstance(part, str):
-            names[part] = None
-        elif isinstance(part, tuple | frozenset):
-            left[:0] = part
-        elif isinstance(part, CodeType):
-            called = (part.co_name, part.co_qualname)
-            left[:0] = [part.co_names, part.co_varnames, part.co_freevars, called, part.co_consts]
-    return [name for name in names if all(word.isidentifier() for word in name.split("."))]
-
-
-def _write(target: Path, constant: str, words: list[str]) -> None:
-    head = target.read_text(encoding="utf-8").partition(f"{constant}: Final = (")[0]
-    lines = "".join(f'    "{word}",\n' for word in words)
-    target.write_text(f"{head}{constant}: Final = (\n{lines})\n", encoding="utf-8")
+    names = list(dict.fromkeys([*boot_path.ran(), *boot_path.ran()]))
+    head = TARGET.read_text(encoding="utf-8").partition("PATH: Final = (")[0]
+    lines = "".join(f'    "{name}",\n' for name in names)
+    TARGET.write_text(f"{head}PATH: Final = (\n{lines})\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import sys
 import time
 from typing import Any
 
-from otp_runtime.host import boot_names, kernel, siblings
+from otp_runtime.host import kernel, siblings
 from otp_runtime.host.directory import NodeDirectory
 from otp_runtime.host.interpreter import READY_FD
 
@@ -31,8 +31,6 @@ PROGRAM_SECONDS = 1.4
 
 ORPHAN_SECONDS = 0.9
 """What the roots have, when the launcher was killed."""
-
-_ = boot_names  # before all that uses them
 
 
 def main(argv: list[str]) -> int:
