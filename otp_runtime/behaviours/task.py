@@ -178,16 +178,19 @@ class Task(Generic[V]):
         context = _own_all(wanted, "Task.await_many")
         slots = {task: task_owner.slot_of(context, task) for task in wanted}
         try:
-            while missing := [task for task, slot in slots.items() if slot is None or not slot.done]:
+            while True:
+                # also what had failed before this was called
+                for slot in slots.values():
+                    if slot is not None and slot.failure is not None:
+                        _value_of(slot)
+                missing = [task for task, slot in slots.items() if slot is None or not slot.done]
+                if not missing:
+                    return [_value_of(slot) for task in wanted if (slot := slots[task]) is not None]
                 if deadline is None and (taken := [task for task in missing if slots[task] is None]):
                     raise task_owner.timed_out(taken[0], started, None)
                 undone = [slot for task in missing if (slot := slots[task]) is not None]
                 if not task_owner.wait_first(context, undone, deadline):
                     raise task_owner.timed_out(missing[0], started, slots[missing[0]])
-                for slot in undone:
-                    if slot.failure is not None:
-                        _value_of(slot)
-            return [_value_of(slot) for task in wanted if (slot := slots[task]) is not None]
         finally:
             for task in slots:
                 task_owner.forget(context, task)

@@ -370,6 +370,16 @@ class TestAwaitMany:
 
         assert (process.alive(slow.pid), slow.ref.serial in current().pending) == (True, False)
 
+    def test_a_failure_that_was_there_before(self, me, hold):
+        """Raises at once too."""
+        slow, failed = Task.async_(hold.wait), Task.async_(fail)
+        while not current().pending[failed.ref.serial].done:
+            current().pump(LONG)
+        with pytest.raises(TaskExited):
+            Task.await_many([slow, failed], None)
+
+        assert process.alive(slow.pid)
+
     def test_timeout(self, me, hold):
         """For all together; all are given up."""
         tasks = [Task.async_(int), Task.async_(hold.wait)]
