@@ -111,14 +111,17 @@ class _Spare:
             return False
         return self.has_booted or set(self.modules) <= set(job.imports)
 
-    def lacks(self, words: bytes) -> bytes:
-        """Give what it must still be told of a job."""
-        return b"" if words == self.heard else words
+    def tell(self, words: bytes, *, beside: bool) -> bool:
+        """Write to it; False when it is gone, or cannot take all: then it is ended, as it would wait for the rest.
 
-    def tell(self, words: bytes) -> bool:
-        """Write to it; False when it is gone, or cannot take all: then it is ended, as it would wait for the rest."""
+        `beside`: this process goes on, and does not wait for what comes of it.
+        """
         try:
-            if kernel.write_beside(self.orders, words, self.child.os_process.pid) == len(words):
+            if beside:
+                written = kernel.write_beside(self.orders, words, self.child.os_process.pid)
+            else:
+                written = os.write(self.orders, words)
+            if written == len(words):
                 return True
         except OSError:
             pass  # its end of the pipe is closed, or the pipe full
@@ -194,13 +197,8 @@ class Spares:
         if not words:
             return None
         for spare in sorted(self._ready.values(), key=lambda one: one.heard != words):
-            if spare.suits(job) and self._is_awake(spare) and self._order(spare, job, spare.lacks(words) + GO):
+            if spare.suits(job) and self._is_awake(spare) and self._order(spare, job, words):
                 del self._ready[spare.child.id]
-                if spare.heard == words:
-                    # a restart, and nobody waits for the news of it
-                    self._offspring.listen_to_boot_later(spare.child)
-                else:
-                    self._offspring.listen_to_boot(spare.child)
                 return spare.child
         return None
 
@@ -211,8 +209,8 @@ class Spares:
         words = _words_for(job)
         for spare in self._ready.values():
             if words and spare.has_booted and spare.suits(job):
-                spare.tell(spare.lacks(words))
-                spare.heard = words
+                if spare.heard != words and spare.tell(words, beside=True):
+                    spare.heard = words
                 return
 
     def _is_awake(self, spare: _Spare) -> bool:
@@ -222,18 +220,26 @@ class Spares:
             spare.end()
         return is_awake
 
-    def _order(self, spare: _Spare, job: Job, data: bytes) -> bool:
-        """Make a spare a process that can be found, and tell it what it is; False when it is gone."""
+    def _order(self, spare: _Spare, job: Job, words: bytes) -> bool:
+        """Make a spare a process that can be found, and tell it what it is; False when it is gone.
+
+        What was announced is a restart: there is more to do here, and nobody waits for the news of it.
+        """
+        is_restart = spare.heard == words
         directory, box = self._offspring.directory, spare.box
         hidden, found = directory.spare(spare.child.id), directory.box(spare.child.id)
         os.rename(hidden, found)
         box.path = found
         box.settle(job.label, time.time())
-        if not spare.tell(data):
+        if not spare.tell(GO if is_restart else words + GO, beside=is_restart):
             os.rename(found, hidden)
             return False
         os.close(spare.orders)
         spare.child.settle(job, box)
+        if is_restart:
+            self._offspring.listen_to_boot_later(spare.child)
+        else:
+            self._offspring.listen_to_boot(spare.child)
         return True
 
     # -- birth and death ------------------------------------------------------------------------------------

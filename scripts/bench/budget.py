@@ -55,6 +55,7 @@ BUDGETS = {
     "upgrade-pause": Budget(),
     "recycle-pause": Budget(),
     "memory": Budget(3.0, 1.6),
+    "memory-next": Budget(),
     "many": Budget(10.0, 4.0),
     "idle": Budget(1.0, 0.1),
     "restart-spare": Budget(1.8, 0.6),

@@ -7,9 +7,12 @@ import functools
 import mmap
 import operator
 import os
+import subprocess
+import sys
 import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import psutil
@@ -264,7 +267,27 @@ def _pause(rig: Rig, hand_over: Callable[[], None]) -> Round:
     return rig.in_turns(ours, lambda: [sum(rig.forks.once()) * 1000])
 
 
-def _memory(_rig: Rig) -> Round:
+_LONE = """
+import psutil
+from otp_runtime import GenServer
+from ours_server import Counter
+
+with Counter.start_link(0) as server:
+    GenServer.call(server, "get")
+    print(psutil.Process(server.os_pid).memory_full_info().uss)
+"""
+
+
+def _memory_alone(_rig: Rig) -> Round:
+    """Ask a program that starts one server and no more."""
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here / "counters"), str(here.parents[1])])}
+    command = [sys.executable, "-c", _LONE]
+    said = subprocess.run(command, check=True, timeout=60, stdout=subprocess.PIPE, env=environment).stdout
+    return [int(said) / 1e6], []
+
+
+def _memory_of_one_more(_rig: Rig) -> Round:
     with Echo.start_link() as server:
         GenServer.call(server, REQUEST)
         return [psutil.Process(server.os_pid).memory_full_info().uss / 1e6], []
@@ -373,7 +396,8 @@ MEASURES = (
         lambda rig: _pause(rig, lambda: recycle(UPGRADED)),
         every=2,
     ),
-    Measure("memory", "unique memory of an idle server", "MB", _memory, every=8),
+    Measure("memory", "unique memory of an idle server, the only one of a program", "MB", _memory_alone, every=8),
+    Measure("memory-next", "the same, of one more that a program has just started", "MB", _memory_of_one_more, every=8),
     Measure("many", "100 servers started, called, stopped: each", "ms", _many, every=8),
     Measure("idle", "CPU of an idle node of 100 servers", "%", _idle, every=16),
 )
