@@ -67,7 +67,7 @@ def _start(rig: Rig) -> Round:
 
     if not DynamicSupervisor.count_children(sup).active:
         DynamicSupervisor.start_child(sup, spec)  # from now on there is a spare
-    return rig.in_turns(ours, lambda: [rig.forks.once()[0] * 1000])
+    return rig.in_turns(ours, lambda: [rig.equals.once()[0] * 1000])
 
 
 def _stop(rig: Rig) -> Round:
@@ -102,6 +102,13 @@ MEASURES = (
         repeat=4,
         lacks=no_spares,
     ),
-    Measure("start-spare", "start one more server from a spare (floor: fork)", "ms", _start, repeat=4, lacks=no_spares),
+    Measure(
+        "start-spare",
+        "start one more server from a spare (floor: fork, of a supervisor's size)",
+        "ms",
+        _start,
+        repeat=4,
+        lacks=no_spares,
+    ),
     Measure("import", "a program that imports the library and ends (floor: one that does not)", "ms", _import, every=2),
 )
