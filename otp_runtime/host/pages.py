@@ -117,13 +117,20 @@ def _gather(names: tuple[str, ...]) -> None:
         function = functions[key]
         _kept.extend((function, function.__code__))
         # held by its places, by `functions`, `function` and what is kept, and as an argument
-        if sys.getrefcount(function) == len(places[key]) + 4:
+        if _are_all_different(places[key]) and sys.getrefcount(function) == len(places[key]) + 4:
             twins[key] = _twin_of(function, code)
         else:
             function.__code__ = code
     for key, twin in twins.items():
         for holder, name in places[key]:
             _put(holder, name, twin)
+
+
+def _are_all_different(places: list[tuple[Any, str]]) -> bool:
+    """Say whether no descriptor stands at two places: that would hold the function once."""
+    there = [holder.__dict__[name] for holder, name in places]
+    descriptors = [id(one) for one in there if not isinstance(one, FunctionType)]
+    return len(descriptors) == len(set(descriptors))
 
 
 def _twin_of(function: FunctionType, code: CodeType) -> FunctionType:

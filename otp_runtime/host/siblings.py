@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import gc
+import logging
 import os
 import sys
 import threading
@@ -35,10 +36,12 @@ _THREAD_WORDS: Final = 512
 
 _OF_THREADS: Final = {
     ("threading", "_after_fork"),
-    ("logging", "_after_at_fork_child_reinit_locks"),
     ("otp_runtime.telemetry", "_renew_lock"),
 }
-"""Hooks that forget other threads, and what those have locked. They are a tenth of what a new process copies."""
+"""Hooks that forget other threads, and what those have locked. They are a part of what a new process copies."""
+
+_OF_LOGGING: Final = ("logging", "_after_at_fork_child_reinit_locks")
+"""A hook that goes through the locks of all handlers, and frees that of `logging`, which is held during a fork."""
 
 
 class SiblingMaker:
@@ -63,9 +66,9 @@ class SiblingMaker:
         self._hooks = hooks_in_child()
         self._all_hooks = tuple(self._hooks)
         self._hooks[:] = [
-            hook
+            _free_logging if name == _OF_LOGGING else hook
             for hook in self._hooks
-            if (getattr(hook, "__module__", ""), getattr(hook, "__qualname__", "")) not in _OF_THREADS
+            if (name := (getattr(hook, "__module__", ""), getattr(hook, "__qualname__", ""))) not in _OF_THREADS
         ]
 
     def fork(self) -> int:
@@ -83,6 +86,11 @@ class SiblingMaker:
         if pid < 0:
             raise OSError(error, os.strerror(error))
         return pid
+
+
+def _free_logging() -> None:
+    """Free what Python holds during a fork, without a look at handlers: nobody has locked one."""
+    logging._lock._at_fork_reinit()  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def _address_of_thread_id() -> int:

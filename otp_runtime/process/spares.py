@@ -1,7 +1,7 @@
 """Warm spares: processes forked ahead, which have done all of the boot that is nobody's in particular.
 
     parent: fork ──► spare: descriptors, signals, mailbox, lane, its link to the parent; waits for an order
-    a death: a job, announced ──► spare: reads it, opens whom it will be linked to
+    a death: a job, announced ──► spare: reads it, opens whom it will be linked to, is dressed
     a start: box renamed ──► order (a job, "go") ──► spare: name, arguments, init ──► "ok"  … a new spare, soon
 
 A spare is a process of the node whose box nobody can find yet: it lies beside the place where boxes are looked for, and
@@ -15,7 +15,6 @@ comes from a zygote.
 from __future__ import annotations
 
 import contextlib
-import functools
 import marshal
 import os
 import signal
@@ -145,6 +144,7 @@ class Spares:
         self._demand = demand.NONE
         self._preparation = Preparation()
         self._is_retired = False
+        self._said: tuple[Job, bytes] | None = None
         self._timer: poller.TimerHandle | None = None
 
     @property
@@ -193,7 +193,7 @@ class Spares:
         """Have a spare do `job`; None when there is none that can."""
         if not self._ready or self._is_retired:
             return None
-        words = _words_for(job)
+        words = self._words_for(job)
         if not words:
             return None
         for spare in sorted(self._ready.values(), key=lambda one: one.heard != words):
@@ -206,12 +206,23 @@ class Spares:
         """Tell a spare what it will probably be ordered to do: it gets ready, while that is decided upon."""
         if not self._ready or self._is_retired:
             return
-        words = _words_for(job)
+        words = self._words_for(job)
         for spare in self._ready.values():
-            if words and spare.has_booted and spare.suits(job):
-                if spare.heard != words and spare.tell(words, beside=True):
-                    spare.heard = words
+            is_ready = words and spare.has_booted and spare.suits(job) and self._is_awake(spare)
+            if is_ready and (spare.heard == words or spare.tell(words, beside=True)):
+                spare.heard = words
                 return
+
+    def _words_for(self, job: Job) -> bytes:
+        """Give what a spare is told of a job, nothing when it can be told to none.
+
+        Of the last job it is known: one that was announced is told next.
+        """
+        if len(job.body) > ORDER_MAX:
+            return b""
+        if self._said is None or self._said[0] != job:
+            self._said = job, _marshalled(job)
+        return self._said[1]
 
     def _is_awake(self, spare: _Spare) -> bool:
         """Say whether a spare is there; one that somebody has stopped is ended, as it would keep its job waiting."""
@@ -223,20 +234,20 @@ class Spares:
     def _order(self, spare: _Spare, job: Job, words: bytes) -> bool:
         """Make a spare a process that can be found, and tell it what it is; False when it is gone.
 
-        What was announced is a restart: there is more to do here, and nobody waits for the news of it.
+        Of what was announced nobody waits for the news, and there is more to do here: it is a restart.
         """
-        is_restart = spare.heard == words
+        was_announced = spare.heard == words
         directory, box = self._offspring.directory, spare.box
         hidden, found = directory.spare(spare.child.id), directory.box(spare.child.id)
         os.rename(hidden, found)
         box.path = found
         box.settle(job.label, time.time())
-        if not spare.tell(GO if is_restart else words + GO, beside=is_restart):
+        if not spare.tell(GO if was_announced else words + GO, beside=was_announced):
             os.rename(found, hidden)
             return False
         os.close(spare.orders)
         spare.child.settle(job, box)
-        if is_restart:
+        if was_announced:
             self._offspring.listen_to_boot_later(spare.child)
         else:
             self._offspring.listen_to_boot(spare.child)
@@ -353,9 +364,8 @@ class Spares:
         self._refill_in(MISFORTUNE_SECONDS)
 
 
-@functools.lru_cache(maxsize=4)
-def _words_for(job: Job) -> bytes:
-    """Give a job as a spare is told of it; nothing when it can be told to none."""
+def _marshalled(job: Job) -> bytes:
+    """Give a job in one piece; nothing when it is too long."""
     try:
         data = marshal.dumps(tuple(job.to_term()))
     except ValueError:

@@ -281,7 +281,8 @@ with Counter.start_link(0) as server:
 def _memory_alone(_rig: Rig) -> Round:
     """Ask a program that starts one server and no more."""
     here = Path(__file__).parent
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here / "counters"), str(here.parents[1])])}
+    path = [str(here / "counters"), str(here.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
     command = [sys.executable, "-c", _LONE]
     said = subprocess.run(command, check=True, timeout=60, stdout=subprocess.PIPE, env=environment).stdout
     return [int(said) / 1e6], []

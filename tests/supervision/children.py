@@ -1,7 +1,9 @@
 """Children that write down what happens to them. Importable and light."""
 
+import logging
 import os
 import signal
+import threading
 
 from otp_runtime import GenServer, Ignore, Reply, Stop, Supervisor
 
@@ -88,3 +90,11 @@ def ignore_it():
 def end(reason):
     """A message that ends its receiver."""
     return lambda state: Stop(reason, state)
+
+
+def logs_in_a_thread(_state):
+    """Log in a thread, by a logger of a new name; say whether that has ended."""
+    thread = threading.Thread(target=lambda: logging.getLogger(f"of.{os.getpid()}").info("here"), daemon=True)
+    thread.start()
+    thread.join(5.0)
+    return not thread.is_alive()

@@ -5,13 +5,14 @@ import signal
 
 import pytest
 
-from otp_runtime import DynamicSupervisor, GenServer, Reply, Supervisor, process, why
+from otp_runtime import Agent, DynamicSupervisor, GenServer, Reply, Supervisor, process, why
 from otp_runtime.host import kernel, poller
 from otp_runtime.process.boot_path import PATH
 from otp_runtime.process.current import current
 from otp_runtime.process.template import TITLE
 from otp_runtime.testing import sigkill, wait_restarted
 from scripts import boot_path
+from tests.supervision.children import logs_in_a_thread
 
 MANY = 1_000_000
 WAIT = 10.0
@@ -71,6 +72,22 @@ def kill_and_wait(os_pid):
         assert poller.now() < deadline
         current().pump(0.001)
     os.close(pidfd)
+
+
+class TestThreadsOfTheChild:
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_they_log(self, me, number):
+        """Nothing that is held during a fork is held after it, in the first server of a program and in later ones."""
+        agents = [Agent.start_link(int) for _ in range(number)]
+
+        assert Agent.get(agents[-1], logs_in_a_thread)
+
+    def test_in_one_that_was_forked_ahead(self, me):
+        """Either."""
+        with supervise(Agent.child_spec(int, name="ahead", spare=1)):
+            wait_restarted("ahead", after=sigkill("ahead"))
+
+            assert Agent.get("ahead", logs_in_a_thread)
 
 
 class TestWhoHasOne:
