@@ -151,7 +151,7 @@ def _start(directory: EngineDirectory, node: str) -> None:
     os.mkfifo(directory.path / "knock", 0o600)
     ready_r, ready_w = os.pipe()
     try:
-        starter = interpreter.spawn(KEEPER, [directory.base, directory.cluster, binary], ready_w)
+        starter = interpreter.spawn(KEEPER, [directory.base, directory.cluster, binary], ready_w, own_session=True)
     finally:
         os.close(ready_w)
     try:

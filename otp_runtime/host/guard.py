@@ -40,6 +40,7 @@ def main(argv: list[str]) -> int:
     knows nothing of those above.
     """
     path, program_pid, program_start, launcher_entry, supervisor_entry = argv
+    kernel.leave_terminal()
     directory = NodeDirectory(path)
     directory.identify()
     lock = os.open(f"{path}/guard", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -57,6 +58,8 @@ def main(argv: list[str]) -> int:
     gc.enable()
     launcher_pid = os.fork()
     if launcher_pid == 0:
+        # a group whose OS parent stays: of one that the program leaves alone, the kernel hangs up on who was stopped
+        os.setpgid(0, 0)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.close(lock)
         run_launcher(path, me, READY_FD)

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,12 +27,13 @@ def words_of(module: str, arguments: Sequence[object]) -> list[str]:
     return [sys.executable, "-m", module, *map(str, arguments)]
 
 
-def spawn(module: str, arguments: Sequence[object], ready_fd: int) -> int:
+def spawn(module: str, arguments: Sequence[object], ready_fd: int, *, own_session: bool = False) -> int:
     """Run a module in a new process, whose `READY_FD` is a copy of `ready_fd`; give its OS pid.
 
-    It has a session of its own, so that Ctrl-C reaches only the program, and no hang-up comes when that dies. It has
-    nothing to read, and signals as they are at the beginning.
+    It has a process group of its own, so that Ctrl-C reaches only the program; with `own_session` that too, as what
+    outlives the program needs. It has nothing to read, and signals as they are at the beginning.
     """
+    group: dict[str, Any] = {"setsid": True} if own_session else {"setpgroup": 0}
     return os.posix_spawn(
         sys.executable,
         words_of(module, arguments),
@@ -41,7 +42,7 @@ def spawn(module: str, arguments: Sequence[object], ready_fd: int) -> int:
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, ready_fd, READY_FD),
         ],
-        setsid=True,
+        **group,
         setsigmask=(),
         setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP),
     )

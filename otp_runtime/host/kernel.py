@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import functools
 import mmap
 import os
@@ -25,6 +26,7 @@ PR_SET_CHILD_SUBREAPER = 36
 F_SETSIG = 10
 F_SETOWN_EX = 15
 F_OWNER_TID = 0
+_TIOCNOTTY = 0x5422
 _PF_EXITING = 4
 
 LANE_SIGNAL = signal.SIGRTMIN + 5
@@ -97,6 +99,20 @@ def _prctl(option: int, value: int) -> None:
 def become_subreaper() -> None:
     """Let orphaned descendants of this process fall to it, and not to init (prctl(2))."""
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def leave_terminal() -> None:
+    """Be, with all that this process will fork, in no terminal: nothing opens /dev/tty, or is stopped for using it.
+
+    A session of its own would do that too. But Linux shares the processor among sessions first (sched(7), autogroup),
+    and a turn that a process yields goes to nobody in another one: a caller would wait for the server on its core.
+    """
+    with contextlib.suppress(OSError):
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(terminal, _TIOCNOTTY)
+        finally:
+            os.close(terminal)
 
 
 def die_with_parent(parent: OsProcess) -> bool:

@@ -141,7 +141,7 @@ class Launcher:
         """Load the pickler of functions once here, not in every child, when this node ships any by value."""
         if self._has_dill:
             return
-        if shipping.needs_dill(job.body) or os.listdir(self.context.directory.path / "defs"):
+        if shipping.needs_dill(job.body) or os.listdir(f"{self.context.directory.path}/defs"):
             self._has_dill = True
             shipping.load_dill()
             current.note_import_ahead()

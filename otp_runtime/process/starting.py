@@ -61,7 +61,7 @@ def start_job(
         parent=parent,
         links=(parent,) if link else (),
         timeout=timeout,
-        path=tuple(os.path.abspath(entry) for entry in sys.path),
+        path=tuple([_absolute(entry) for entry in sys.path]),
         log_level=logging.getLogger().getEffectiveLevel(),
         program=context.node.program if program is None else program,
         name=name,
@@ -70,6 +70,11 @@ def start_job(
     )
     word = node.ask_launcher(["start", job.to_term()], None)
     return _conclude(context, word, link=link and hold, timeout=timeout, label=label, shutdown=shutdown)
+
+
+def _absolute(entry: str) -> str:
+    """Give a directory that is found from everywhere; nearly all are that already."""
+    return entry if type(entry) is str and entry[:1] == "/" else os.path.abspath(entry)
 
 
 def _modules_of(function: Any, args: tuple[Any, ...]) -> tuple[str, ...]:
