@@ -7,6 +7,7 @@ what a new process looks at, and what it makes, should lie side by side.
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 import threading
 from opcode import opmap
@@ -89,6 +90,20 @@ def forget_lookups() -> None:
     if sys.version_info < (3, 12):
         # from then on names are not counted
         sys._clear_type_cache()  # noqa: SLF001
+
+
+def settle_memory() -> None:
+    """Have what forks of this process make lie together, and what is here now not be counted again.
+
+    For who has loaded all that they have in common. The garbage collector does not look at that any more.
+    """
+    gc.freeze()
+    # what is free, and kept to be used again, lies all over the memory too: it is given back, and filled
+    gc.collect()
+    fill_holes()
+    fill_large_holes()
+    forget_lookups()
+    gc.freeze()
 
 
 # -- functions ---------------------------------------------------------------------------------------------

@@ -41,9 +41,7 @@ TERM_MAX = 1 << 30
 pack_header = _HEADER.pack
 _unpack_header = _HEADER.unpack_from
 _unpack_head = struct.Struct("<HH").unpack_from
-_unpack_length = struct.Struct("<xxH").unpack_from
-WHOLE_HEAD = bytes([MAGIC, WHOLE])
-WHOLE_WORD = int.from_bytes(WHOLE_HEAD, "little")
+WHOLE_WORD = int.from_bytes(bytes([MAGIC, WHOLE]), "little")
 PART_WORD = WHOLE_WORD + (PART << 8)
 SHORT: Final = 256
 SHORT_HEADS: Final = tuple(pack_header(MAGIC, WHOLE, size) for size in range(SHORT))
@@ -114,9 +112,10 @@ def abort(sender: int, before: int) -> bytes:
 
 def only(chunk: bytes) -> bytes | None:
     """Give the payload of a chunk that is one whole frame and nothing else; None otherwise."""
-    if chunk[:2] == WHOLE_HEAD and _unpack_length(chunk)[0] == len(chunk):
-        return chunk[4:]
-    return None
+    size = len(chunk)
+    if size < SHORT:
+        return chunk[4:] if chunk[:4] == SHORT_HEADS[size] else None
+    return chunk[4:] if size <= FRAME_MAX and chunk[:4] == pack_header(MAGIC, WHOLE, size) else None
 
 
 class Unframer:

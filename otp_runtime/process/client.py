@@ -84,8 +84,13 @@ def request(server: Any, message: Any, timeout: float | None, kind: int = wire.C
         chunk = context.spinner.read(context.fd, pipe.READ_SIZE)
         if chunk is None:
             chunk = _sleep(context, deadline)
-        if chunk is not None and chunk[:2] == pipe.WHOLE_HEAD and chunk[4:6] == wire.REPLY_HEAD:
-            reply = _at_once(context, chunk)
+        if chunk is not None and chunk[4:6] == wire.REPLY_HEAD and not context.unframer.half:
+            # the reply is all that came: the common case, without a slot
+            answer = pipe.only(chunk)
+            try:
+                reply = None if answer is None else context.codec.decode(answer)
+            except CodecError:
+                reply = None  # it is counted as garbage, below
             if reply is not None and reply[1] == serial and reply[2] == wire.VALUE:
                 return reply[3]
     slot = Slot(peer)
@@ -106,15 +111,6 @@ def request(server: Any, message: Any, timeout: float | None, kind: int = wire.C
 def _sleep(context: Context, deadline: float | None) -> bytes | None:
     """Give what comes if nothing else happens, without a slot."""
     return context.sleep_and_read(None if deadline is None else max(0.0, deadline - poller.now()))
-
-
-def _at_once(context: Context, chunk: bytes) -> list[Any] | None:
-    """Give the reply if it is all that came and all is well: the common case, without a slot."""
-    payload = None if context.unframer.half else pipe.only(chunk)
-    try:
-        return None if payload is None else context.codec.decode(payload)
-    except CodecError:
-        return None
 
 
 def transmit(

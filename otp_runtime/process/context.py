@@ -51,7 +51,8 @@ LONE = frozenset((wire.CALL_HEAD, wire.CAST_HEAD))
 LETTERS = LONE | {wire.SEND_HEAD}
 """How the messages begin that go into the inbox and nowhere else. What begins so is an envelope of its kind."""
 
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOATIME
+"""Nobody asks when a mailbox was read last, and each reading would write it down."""
 _WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 MAILBOX_BYTES = 64 * 1024 * 1024

@@ -21,7 +21,7 @@ from otp_runtime.host import box as boxes
 from otp_runtime.host import kernel, poller
 from otp_runtime.host.box import Box
 from otp_runtime.host.directory import NodeDirectory
-from otp_runtime.host.pages import fill_holes, fill_large_holes, forget_lookups, gather
+from otp_runtime.host.pages import fill_holes, gather, settle_memory
 from otp_runtime.process import boot_path, current, places, route, shipping, stderr, task_body
 from otp_runtime.process.burials import judge_threads, keep_record, report
 from otp_runtime.process.context import Context
@@ -342,13 +342,7 @@ def prepare(serve_supervisor: Callable[..., Any]) -> Callable[[str, kernel.OsPro
     gc.collect()
     fill_holes()
     gather(boot_path.PATH)
-    gc.freeze()
-    # what is free, and kept to be used again, lies all over the memory too: it is given back, and filled
-    gc.collect()
-    fill_holes()
-    fill_large_holes()
-    forget_lookups()
-    gc.freeze()
+    settle_memory()
     return functools.partial(main, serve_supervisor)
 
 

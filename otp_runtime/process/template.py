@@ -20,7 +20,6 @@ library or a machine that is not known), or when it is gone or does not answer, 
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import select
 import signal
@@ -30,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from otp_runtime.host import kernel, poller
 from otp_runtime.host.box import Box
-from otp_runtime.host.pages import fill_holes, fill_large_holes, forget_lookups
+from otp_runtime.host.pages import settle_memory
 from otp_runtime.host.siblings import SiblingMaker
 from otp_runtime.process import boot, current, spares
 from otp_runtime.process.job import Job
@@ -256,12 +255,7 @@ def run(node: NodeHandle, parent: kernel.OsProcess, orders: int, answers: int) -
         if kernel.die_with_parent(parent):
             current.enter(node)
             maker = SiblingMaker()
-            gc.freeze()
-            gc.collect()
-            fill_holes()
-            fill_large_holes()
-            forget_lookups()
-            gc.freeze()
+            settle_memory()
             _serve(node, parent, orders, answers, maker)
     finally:
         # what it says of an error is that it ends
