@@ -58,6 +58,7 @@ BUDGETS = {
     "memory-next": Budget(),
     "many": Budget(10.0, 4.0),
     "idle": Budget(1.0, 0.1),
+    "idle-rested": Budget(1.0, 0.1),
     "restart-spare": Budget(1.8, 0.6),
     "start-spare": Budget(2.0, 0.5),
     "crowd-1000-total": Budget(10.0, 4.0),

@@ -39,7 +39,7 @@ ABSOLUTE = {"MB"}
 UNGUARDED = {
     "spin*": "a matter of rates and of the scheduler, not of one cost",
     "crowd*": "measured as start, stop and call already",
-    "idle": "has no floor, and takes seconds",
+    "idle*": "has no floor, and takes seconds",
     "many": "measured as start, stop and call already",
     "call-durable": "waits for the disk",
     "call-rested": "waits for sleeping cores",

@@ -305,23 +305,27 @@ def _many(rig: Rig) -> Round:
     return [(time.perf_counter() - started) / count * 1000], []
 
 
-def _idle(rig: Rig) -> Round:
-    """Give the percentage of a core that a node of idle servers uses."""
-    servers = [Echo.start_link() for _ in range(20 if rig.quick else 100)]
-    for server in servers:
-        GenServer.call(server, REQUEST)
-    time.sleep(0.2)
-    launcher = Box.open(current().directory.box(LAUNCHER_ID))
-    assert launcher is not None
-    guard = psutil.Process(launcher.identity.os_process.pid).parent()
-    assert guard is not None
-    processes = [guard, *guard.children(recursive=True)]
-    before = {process: _cpu_ns(process) for process in processes}
-    time.sleep(IDLE_SECONDS)
-    used = sum(max(0, _cpu_ns(process) - begun) for process, begun in before.items())
-    for server in servers:
-        GenServer.stop(server)
-    return [used / 1e9 / IDLE_SECONDS * 100], []
+def _idle(rest: float) -> Callable[[Rig], Round]:
+    """Give a `take`: the percentage of a core that a node uses whose servers were all called so many seconds ago."""
+
+    def take(rig: Rig) -> Round:
+        servers = [Echo.start_link() for _ in range(20 if rig.quick else 100)]
+        for server in servers:
+            GenServer.call(server, REQUEST)
+        time.sleep(rest)
+        launcher = Box.open(current().directory.box(LAUNCHER_ID))
+        assert launcher is not None
+        guard = psutil.Process(launcher.identity.os_process.pid).parent()
+        assert guard is not None
+        processes = [guard, *guard.children(recursive=True)]
+        before = {process: _cpu_ns(process) for process in processes}
+        time.sleep(IDLE_SECONDS)
+        used = sum(max(0, _cpu_ns(process) - begun) for process, begun in before.items())
+        for server in servers:
+            GenServer.stop(server)
+        return [used / 1e9 / IDLE_SECONDS * 100], []
+
+    return take
 
 
 def _cpu_ns(process: psutil.Process) -> int:
@@ -400,5 +404,6 @@ MEASURES = (
     Measure("memory", "unique memory of an idle server, the only one of a program", "MB", _memory_alone, every=8),
     Measure("memory-next", "the same, of one more that a program has just started", "MB", _memory_of_one_more, every=8),
     Measure("many", "100 servers started, called, stopped: each", "ms", _many, every=8),
-    Measure("idle", "CPU of an idle node of 100 servers", "%", _idle, every=16),
+    Measure("idle", "CPU of an idle node of 100 servers, just started", "%", _idle(0.2), every=16),
+    Measure("idle-rested", "the same, five seconds later", "%", _idle(5.0), every=16),
 )

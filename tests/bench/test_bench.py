@@ -103,7 +103,7 @@ class TestSections:
 
 class TestChosen:
     def test_by_beginning(self):
-        assert ["lookup", "idle"] == [measure.name for measure in chosen(["idle", "look"])]
+        assert ["lookup", "idle", "idle-rested"] == [measure.name for measure in chosen(["idle", "look"])]
 
     def test_all_when_none_is_named(self):
         assert list(SUITE) == chosen([])
