@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 READY_FD = 3
 """Where one that was spawned says how its start went."""
 
+_OWN_GROUP: dict[str, Any] = {"setpgroup": 0, "setsigmask": (signal.SIGTTOU,)}
+"""Of the background: who writes to its terminal may be stopped, as long as it has one."""
+
 
 def environment() -> dict[str, str]:
     """Give the environment of this process, with the package on the path."""
@@ -30,10 +33,11 @@ def words_of(module: str, arguments: Sequence[object]) -> list[str]:
 def spawn(module: str, arguments: Sequence[object], ready_fd: int, *, own_session: bool = False) -> int:
     """Run a module in a new process, whose `READY_FD` is a copy of `ready_fd`; give its OS pid.
 
-    It has a process group of its own, so that Ctrl-C reaches only the program; with `own_session` that too, as what
-    outlives the program needs. It has nothing to read, and signals as they are at the beginning.
+    It has a process group of its own, so that Ctrl-C reaches only the program, and calls `kernel.leave_terminal` first
+    of all; with `own_session` a session, as what outlives the program needs. It has nothing to read, and signals as
+    they are at the beginning.
     """
-    group: dict[str, Any] = {"setsid": True} if own_session else {"setpgroup": 0}
+    group = {"setsid": True, "setsigmask": ()} if own_session else _OWN_GROUP
     return os.posix_spawn(
         sys.executable,
         words_of(module, arguments),
@@ -43,6 +47,5 @@ def spawn(module: str, arguments: Sequence[object], ready_fd: int, *, own_sessio
             (os.POSIX_SPAWN_DUP2, ready_fd, READY_FD),
         ],
         **group,
-        setsigmask=(),
         setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP),
     )

@@ -26,7 +26,7 @@ PR_SET_CHILD_SUBREAPER = 36
 F_SETSIG = 10
 F_SETOWN_EX = 15
 F_OWNER_TID = 0
-_TIOCNOTTY = 0x5422
+_TIOCNOTTY = 0x5422  # not so on MIPS and SPARC; importing termios for it would map a library into every process
 _PF_EXITING = 4
 
 LANE_SIGNAL = signal.SIGRTMIN + 5
@@ -102,17 +102,19 @@ def become_subreaper() -> None:
 
 
 def leave_terminal() -> None:
-    """Be, with all that this process will fork, in no terminal: nothing opens /dev/tty, or is stopped for using it.
+    """Have no terminal any more, nor will what this process forks: none opens /dev/tty, or is stopped for using one.
 
     A session of its own would do that too. But Linux shares the processor among sessions first (sched(7), autogroup),
     and a turn that a process yields goes to nobody in another one: a caller would wait for the server on its core.
+    Whoever calls this was spawned with SIGTTOU blocked, which stopped it until now.
     """
-    with contextlib.suppress(OSError):
-        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
-        try:
-            fcntl.ioctl(terminal, _TIOCNOTTY)
-        finally:
-            os.close(terminal)
+    with contextlib.suppress(OSError), open("/dev/tty", "rb", buffering=0) as terminal:
+        fcntl.ioctl(terminal, _TIOCNOTTY)
+    for fd in (1, 2):
+        # where /dev/tty is hidden, or is not for this process
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(fd, _TIOCNOTTY)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTTOU})
 
 
 def die_with_parent(parent: OsProcess) -> bool:

@@ -190,6 +190,9 @@ def _spawn_guard(handle: NodeHandle) -> int:
         said = _await_ready(ready_r)
     finally:
         os.close(ready_r)
+    if said is None:
+        os.kill(guard, signal.SIGKILL)
+        said = f"it was not ready within {READY_SECONDS:g} s".encode()
     if not said.startswith(b"ready"):
         with contextlib.suppress(ChildProcessError):
             os.waitpid(guard, 0)
@@ -197,14 +200,15 @@ def _spawn_guard(handle: NodeHandle) -> int:
     return guard
 
 
-def _await_ready(fd: int) -> bytes:
+def _await_ready(fd: int) -> bytes | None:
+    """Give what the launcher says of its start, nothing when it died; None when it says nothing in time."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     deadline = time.monotonic() + READY_SECONDS
     while (left := deadline - time.monotonic()) > 0:
         if poll.poll(left * 1000):
             return os.read(fd, 4096)
-    return f"it was not ready within {READY_SECONDS:g} s".encode()
+    return None
 
 
 # -- the thread that reads reports -------------------------------------------------------------------------

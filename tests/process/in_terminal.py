@@ -1,9 +1,14 @@
 """What runs in a terminal, and what runs beside it."""
 
 import os
+import signal
 from pathlib import Path
 
 from otp_runtime import GenServer, Reply
+from otp_runtime.host import kernel
+
+TERMINAL = 4
+"""Its place among the fields of /proc/PID/stat behind the name; 0: none."""
 
 
 def ids():
@@ -11,13 +16,16 @@ def ids():
     return os.getsid(0), os.getpgrp()
 
 
-def opens_terminal():
+def has_terminal():
     """Say whether who runs this has a terminal."""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY))
-    except OSError:
-        return False
-    return True
+    return kernel.stat_fields(os.getpid())[TERMINAL] != "0"
+
+
+def stop(os_pid):
+    """Stop a process, and wait until it is."""
+    os.kill(os_pid, signal.SIGSTOP)
+    while not kernel.is_stopped(os_pid):
+        os.sched_yield()
 
 
 class Careful(GenServer):

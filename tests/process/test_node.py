@@ -125,6 +125,13 @@ class TestStart:
 
         assert sorted(left) == ["base", "filler"]
 
+    def test_that_takes_too_long(self, base, monkeypatch):
+        """It is given up, and nothing is left of it."""
+        monkeypatch.setattr(node, "READY_SECONDS", 0.0)
+        with pytest.raises(NoNode, match="it was not ready within 0 s"):
+            Node.start("shop")
+        assert list(base.iterdir()) == []
+
     def test_a_stray_file(self, base):
         """What is no node's directory is left alone."""
         (base / "notes").touch()

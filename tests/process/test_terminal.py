@@ -21,20 +21,23 @@ SECONDS = 10.0
 PROGRAM = """
 import os, signal, sys
 from otp_runtime import Agent, GenServer
-from tests.process.in_terminal import Careful, ids, opens_terminal
+from tests.process.in_terminal import Careful, has_terminal, ids, stop
 
 server = Careful.start_link(sys.argv[1])
 stopped = Agent.start_link(int)
-print("node", *ids(), *GenServer.call(server, ids), opens_terminal(), GenServer.call(server, opens_terminal))
-sys.stdout.flush()
-try:
-    signal.pause()
-except KeyboardInterrupt:
-    print("interrupted", GenServer.call(server, os.getpid) == server.os_pid, flush=True)
-os.kill(stopped.os_pid, signal.SIGSTOP)
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+print("node", *ids(), *GenServer.call(server, ids), has_terminal(), GenServer.call(server, has_terminal), flush=True)
+signal.sigwait({signal.SIGINT})
+print("interrupted", GenServer.call(server, os.getpid) == server.os_pid, flush=True)
+stop(stopped.os_pid)
 print("stopped", flush=True)
 signal.pause()
 """
+HIDDEN = 'mount --bind /dev/null /dev/tty && exec "$@"'
+"""Runs a program in a system where the terminal has no name, as in some containers."""
+
+INTERPRETERS = 2
+"""Those that say what they import: the program's and the node's."""
 
 
 def _enter_terminal():
@@ -42,17 +45,25 @@ def _enter_terminal():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def _stop_writers(terminal):
+    """Have who writes to the terminal from the background stopped: `stty tostop`."""
+    settings = termios.tcgetattr(terminal)
+    settings[3] |= termios.TOSTOP
+    termios.tcsetattr(terminal, termios.TCSANOW, settings)
+
+
 class Shown:
     """A program in the foreground of a terminal of its own."""
 
-    def __init__(self, end):
+    def __init__(self, end, *, before=(), environment=(), set_up=lambda _terminal: None):
         self.fd, theirs = pty.openpty()
+        set_up(theirs)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(end)],
+            [*before, sys.executable, "-c", PROGRAM, str(end)],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), **dict(environment)},
             start_new_session=True,
             preexec_fn=_enter_terminal,  # noqa: PLW1509 - no thread here
         )
@@ -81,35 +92,56 @@ def end(tmp_path):
 
 
 @pytest.fixture
-def shown(end, tmp_path):
-    """A program of a node in a terminal."""
+def show(end, tmp_path):
+    """Start a program of a node in a terminal; it may be told how in the words of `Shown`."""
+    programs = []
+
+    def show(**how):
+        programs.append(Shown(tmp_path / "end", **how))
+        return programs[-1]
+
     with private_directory() as base:
-        program = Shown(tmp_path / "end")
-        yield program
-        program.process.kill()
-        program.process.wait()
-        os.close(program.fd)
+        yield show
+        for program in programs:
+            program.process.kill()
+            program.process.wait()
+            os.close(program.fd)
         assert leaks.outlive(leaks.naming(str(base)), END_SECONDS) == []
 
 
 class TestInATerminal:
-    def test_its_processes(self, shown):
+    def test_its_processes(self, show):
         """They are of the program's session and not of its group, and have no terminal."""
-        session, group, server_session, server_group, opens, server_opens = shown.read_until(b"node ")
+        session, group, server_session, server_group, *have_terminals = show().read_until(b"node ")
         assert session == server_session
         assert group != server_group
-        assert (opens, server_opens) == ("True", "False")
+        assert have_terminals == ["True", "False"]
 
-    def test_ctrl_c(self, shown):
+    def test_that_has_no_name(self, show):
+        """It is left all the same."""
+        if subprocess.run(["unshare", "-m", "true"], check=False, stderr=subprocess.DEVNULL).returncode:
+            pytest.skip("this user may not hide a file")
+        program = show(before=["unshare", "-m", "sh", "-c", HIDDEN, "sh"])
+        assert program.read_until(b"node ")[-2:] == ["True", "False"]
+
+    def test_that_stops_who_writes(self, show):
+        """What the node says while it starts stops nobody."""
+        program = show(environment={"PYTHONPROFILEIMPORTTIME": "1"}, set_up=_stop_writers)
+        assert program.read_until(b"node ")[-2:] == ["True", "False"]
+        assert program.seen.count(b"zipimport") == INTERPRETERS
+
+    def test_ctrl_c(self, show):
         """Reaches the program alone."""
-        shown.read_until(b"node ")
-        os.write(shown.fd, b"\x03")
-        assert shown.read_until(b"interrupted ") == ["True"]
+        program = show()
+        program.read_until(b"node ")
+        os.write(program.fd, b"\x03")
+        assert program.read_until(b"interrupted ") == ["True"]
 
-    def test_the_program_dies_while_a_server_is_stopped(self, shown, end):
+    def test_the_program_dies_while_a_server_is_stopped(self, show, end):
         """The others end in order: nothing hangs up on them, as it does on a group that is left alone."""
-        shown.read_until(b"node ")
-        os.write(shown.fd, b"\x03")
-        shown.read_until(b"stopped")
-        shown.process.kill()
+        program = show()
+        program.read_until(b"node ")
+        os.write(program.fd, b"\x03")
+        program.read_until(b"stopped")
+        program.process.kill()
         assert _read(end) == b"shutdown"
