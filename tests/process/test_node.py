@@ -64,8 +64,8 @@ class TestStart:
             assert process.alive(earlier) is False
             assert process.send(earlier, "hello") is None
 
-    def test_the_first_server_comes_from_a_template(self, base):
-        """The launcher has it before anything is started."""
+    def test_one_template(self, base):
+        """The launcher has it from the start: the first server makes no second one."""
         with Node.start("shop"):
             Agent.start_link(int)
             (guard,) = kernel.children_of(os.getpid())
