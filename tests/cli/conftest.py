@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.terminals import start_in
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SECONDS = 30.0
@@ -60,12 +62,6 @@ class Running:
         return self.process.wait(SECONDS)
 
 
-def _enter_terminal():
-    """Let Ctrl-C reach what runs here, whoever ran the tests with it ignored."""
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 class Pty:
     """One command in a terminal of its own: what it draws, keys, sizes."""
 
@@ -74,16 +70,7 @@ class Pty:
         self.resize(columns, rows)
         self.before = termios.tcgetattr(theirs)
         self._theirs = theirs
-        self.process = subprocess.Popen(
-            arguments,
-            cwd=here,
-            env={**environment, "TERM": "xterm"},
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-            preexec_fn=_enter_terminal,  # noqa: PLW1509 - no thread here
-        )
+        self.process = start_in(theirs, arguments, cwd=here, env={**environment, "TERM": "xterm"})
         self.drawn = ""
 
     def resize(self, columns, rows):

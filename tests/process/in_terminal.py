@@ -1,7 +1,6 @@
 """What runs in a terminal, and what runs beside it."""
 
 import os
-import signal
 from pathlib import Path
 
 from otp_runtime import GenServer, Reply
@@ -19,13 +18,6 @@ def ids():
 def has_terminal():
     """Say whether who runs this has a terminal."""
     return kernel.stat_fields(os.getpid())[TERMINAL] != "0"
-
-
-def stop(os_pid):
-    """Stop a process, and wait until it is."""
-    os.kill(os_pid, signal.SIGSTOP)
-    while not kernel.is_stopped(os_pid):
-        os.sched_yield()
 
 
 class Careful(GenServer):

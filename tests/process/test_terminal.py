@@ -1,10 +1,8 @@
 """A program in a terminal: what reaches its node, and what does not."""
 
-import fcntl
 import os
 import pty
 import select
-import signal
 import subprocess
 import sys
 import termios
@@ -14,6 +12,7 @@ import pytest
 
 from otp_runtime.testing import leaks
 from otp_runtime.testing.nodes import END_SECONDS, private_directory
+from tests.terminals import start_in
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 10.0
@@ -21,7 +20,8 @@ SECONDS = 10.0
 PROGRAM = """
 import os, signal, sys
 from otp_runtime import Agent, GenServer
-from tests.process.in_terminal import Careful, has_terminal, ids, stop
+from otp_runtime.testing.faults import freeze
+from tests.process.in_terminal import Careful, has_terminal, ids
 
 server = Careful.start_link(sys.argv[1])
 stopped = Agent.start_link(int)
@@ -29,7 +29,7 @@ signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 print("node", *ids(), *GenServer.call(server, ids), has_terminal(), GenServer.call(server, has_terminal), flush=True)
 signal.sigwait({signal.SIGINT})
 print("interrupted", GenServer.call(server, os.getpid) == server.os_pid, flush=True)
-stop(stopped.os_pid)
+freeze(stopped)
 print("stopped", flush=True)
 signal.pause()
 """
@@ -38,11 +38,6 @@ HIDDEN = 'mount --bind /dev/null /dev/tty && exec "$@"'
 
 INTERPRETERS = 2
 """Those that say what they import: the program's and the node's."""
-
-
-def _enter_terminal():
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _stop_writers(terminal):
@@ -58,15 +53,8 @@ class Shown:
     def __init__(self, end, *, before=(), environment=(), set_up=lambda _terminal: None):
         self.fd, theirs = pty.openpty()
         set_up(theirs)
-        self.process = subprocess.Popen(
-            [*before, sys.executable, "-c", PROGRAM, str(end)],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **dict(environment)},
-            start_new_session=True,
-            preexec_fn=_enter_terminal,  # noqa: PLW1509 - no thread here
-        )
+        command = [*before, sys.executable, "-c", PROGRAM, str(end)]
+        self.process = start_in(theirs, command, env={**os.environ, "PYTHONPATH": str(ROOT), **dict(environment)})
         os.close(theirs)
         self.seen = b""
 
